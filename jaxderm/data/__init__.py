@@ -1,0 +1,1 @@
+"""Data: tfds builders, splits, leaks, colour, augmentation and the pipeline."""
