@@ -1,0 +1,83 @@
+"""Sizes and costs of networks, from their shapes: nothing is computed."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxderm.models.depthwise import use_form
+
+
+def parameters(network: nn.Module, size: int = 256) -> tuple[int, int]:
+  """Counts the variables of a network: trainable ones, and all of them."""
+  variables = _variables(network, _image(size))
+  trainable = _count(variables['params'])
+  return trainable, _count(variables)
+
+
+def multiply_adds(network: nn.Module, size: int = 256) -> int:
+  """Counts products that are summed, in one image's convolutions and matrices.
+
+  Normalisations, activations and pools are not counted; nor are the zeros that
+  a transposed convolution would insert.
+  """
+  image = _image(size)
+  with use_form('lax'):  # one equation for each depthwise convolution
+    jaxpr = jax.make_jaxpr(lambda v, x: network.apply(v, x, False))(
+      _variables(network, image), image
+    )
+  return _jaxpr_products(jaxpr.jaxpr)
+
+
+def _image(size: int) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+
+
+def _variables(network: nn.Module, image: jax.ShapeDtypeStruct) -> Any:
+  return jax.eval_shape(network.init, jax.random.key(0), image)
+
+
+def _count(tree: Any) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _jaxpr_products(jaxpr: Any) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'conv_general_dilated':
+      total += _conv_products(equation)
+    elif equation.primitive.name == 'dot_general':
+      (contracted, _), _ = equation.params['dimension_numbers']
+      left = equation.invars[0].aval.shape
+      depth = np.prod([left[axis] for axis in contracted], dtype=int)
+      total += equation.outvars[0].aval.size * int(depth)
+    else:
+      inner = [_jaxpr_products(each) for each in _inner(equation.params)]
+      # Of the branches of a condition one is run: the dearest is counted.
+      join = max if equation.primitive.name == 'cond' else sum
+      total += equation.params.get('length', 1) * join(inner or [0])
+  return total
+
+
+def _inner(params: dict[str, Any]) -> list[Any]:
+  """The programs inside an equation: of a jit, a scan, a condition."""
+  leaves = jax.tree.leaves(
+    list(params.values()),
+    is_leaf=lambda x: hasattr(x, 'eqns') or hasattr(x, 'jaxpr'),
+  )
+  return [
+    getattr(leaf, 'jaxpr', leaf)
+    for leaf in leaves
+    if hasattr(leaf, 'eqns') or hasattr(leaf, 'jaxpr')
+  ]
+
+
+def _conv_products(equation: Any) -> int:
+  """Output elements times the kernel's taps and the channels of one group."""
+  kernel = equation.invars[1].aval
+  numbers = equation.params['dimension_numbers']
+  each = kernel.size // kernel.shape[numbers.rhs_spec[0]]
+  inserted = int(np.prod(equation.params['lhs_dilation']))
+  return equation.outvars[0].aval.size * each // inserted

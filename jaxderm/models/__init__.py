@@ -1,0 +1,1 @@
+"""Networks: encoders, decoders, and the modules that join them."""

@@ -1,0 +1,274 @@
+"""What every network is made of. Encoders and decoders import only this.
+
+The modules are here; the functions they stand on are in `ops`, and are reached
+through this module too.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+
+from jaxderm.models.ops import (
+  UPSAMPLINGS,
+  choose,
+  conv,
+  conv_transpose_2x2,
+  conv_transpose_3x3,
+  depthwise_conv,
+  max_pool,
+  upsample,
+)
+
+__all__ = [
+  'ACTIVATIONS',
+  'Activation',
+  'Array',
+  'BatchNorm',
+  'Conv',
+  'ConvNormAct',
+  'ConvTranspose',
+  'DepthwiseConv',
+  'DoubleConv',
+  'Pyramid',
+  'Taps',
+  'Up',
+  'choose',
+  'conv',
+  'conv_transpose_2x2',
+  'conv_transpose_3x3',
+  'depthwise_conv',
+  'max_pool',
+  'upsample',
+]
+
+Array = jax.Array
+Pyramid = tuple[Array, ...]  # [B, H, W, C] each, finest first
+
+ORIGINS = ('keras', 'torch')
+# Epsilon, and what a step keeps of the old statistics.
+BATCH_NORM = {'keras': (1e-3, 0.99), 'torch': (1e-5, 0.9)}
+
+he_normal = nn.initializers.he_normal()
+
+
+class PReLU(nn.Module):
+  """Leaky ReLU with one learnt slope for each channel (arXiv:1502.01852)."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    init = nn.initializers.constant(0.25)
+    slope = self.param('slope', init, (x.shape[-1],))
+    x, slope = promote_dtype(x, slope)
+    return jnp.where(x >= 0, x, slope * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  'relu': nn.relu,
+  'leaky_relu': lambda x: nn.leaky_relu(x, 0.1),
+  'swish': nn.swish,
+  'mish': lambda x: x * jnp.tanh(nn.softplus(x)),
+  'gelu': lambda x: nn.gelu(x, approximate=False),
+  'selu': nn.selu,
+  'sigmoid': nn.sigmoid,
+  'none': lambda x: x,
+}
+
+
+class Activation(nn.Module):
+  """A non-linearity by name; a module because 'prelu' has parameters."""
+
+  kind: str = 'relu'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    choose('activation', self.kind, [*ACTIVATIONS, 'prelu'])
+    if self.kind == 'prelu':
+      prelu = PReLU()
+      # Its slope lies in this module: 'act/slope'.
+      nn.share_scope(self, prelu)
+      return prelu(x)
+    return ACTIVATIONS[self.kind](x)
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation over the channels, as Keras or torch sets it up.
+
+  Attributes:
+    origin: 'keras' (epsilon 1e-3, momentum 0.99) or 'torch' (1e-5, 0.9).
+    epsilon: Instead of the origin's, where a family departs from it.
+    momentum: The same, as the share of the old statistics that is kept.
+    use_scale: False for the Keras Inception networks, which have no gamma.
+  """
+
+  origin: str = 'keras'
+  epsilon: float | None = None
+  momentum: float | None = None
+  use_scale: bool = True
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    choose('origin', self.origin, ORIGINS)
+    epsilon, momentum = BATCH_NORM[self.origin]
+    norm = nn.BatchNorm(
+      epsilon=epsilon if self.epsilon is None else self.epsilon,
+      momentum=momentum if self.momentum is None else self.momentum,
+      use_scale=self.use_scale,
+    )
+    nn.share_scope(self, norm)
+    return norm(x, use_running_average=not train)
+
+
+def same_padding(size: int, origin: str) -> str | list[tuple[int, int]]:
+  """The padding that 'same' means to Keras, and half the kernel to torch."""
+  choose('origin', origin, ORIGINS)
+  return 'SAME' if origin == 'keras' else [((size - 1) // 2, size // 2)] * 2
+
+
+class Conv(nn.Module):
+  """Convolution, square, with a bias unless told otherwise.
+
+  Attributes:
+    features: Channels of the output.
+    size: Side of the kernel.
+    padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
+  """
+
+  features: int
+  size: int = 3
+  stride: int = 1
+  padding: str | Sequence[tuple[int, int]] = 'SAME'
+  groups: int = 1
+  bias: bool = True
+  kernel_init: Callable = he_normal
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    del train  # taken so that a block can stand where a convolution does
+    shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    x, kernel = promote_dtype(x, kernel)
+    x = conv(x, kernel, self.stride, self.padding, self.groups)
+    return _add_bias(self, x)
+
+
+class DepthwiseConv(nn.Module):
+  """One filter for each channel; the kernel is [k, k, 1, C]."""
+
+  size: int = 3
+  stride: int = 1
+  padding: str | Sequence[tuple[int, int]] = 'SAME'
+  bias: bool = True
+  # With one input to each filter, the fan is the kernel's area.
+  kernel_init: Callable = he_normal
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    del train
+    shape = (self.size, self.size, 1, x.shape[-1])
+    kernel = self.param('kernel', self.kernel_init, shape)
+    x, kernel = promote_dtype(x, kernel)
+    x = depthwise_conv(x, kernel, self.stride, self.padding)
+    return _add_bias(self, x)
+
+
+def _add_bias(module: nn.Module, x: Array) -> Array:
+  if not module.bias:
+    return x
+  bias = module.param('bias', nn.initializers.zeros, (x.shape[-1],))
+  return x + bias.astype(x.dtype)
+
+
+class ConvNormAct(nn.Module):
+  """Convolution, batch normalisation, activation.
+
+  Attributes:
+    bias: Whether the convolution has one, beside the normalisation's.
+    origin: Whose padding and normalisation, 'keras' or 'torch'.
+  """
+
+  features: int
+  size: int = 3
+  stride: int = 1
+  activation: str = 'relu'
+  groups: int = 1
+  bias: bool = False
+  origin: str = 'keras'
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    x = Conv(
+      self.features,
+      self.size,
+      self.stride,
+      same_padding(self.size, self.origin),
+      self.groups,
+      self.bias,
+      name='conv',
+    )(x)
+    x = BatchNorm(self.origin, name='norm')(x, train)
+    return Activation(self.activation, name='act')(x)
+
+
+class DoubleConv(nn.Module):
+  """The block of U-Net: twice convolution, normalisation, activation."""
+
+  features: int
+  activation: str = 'relu'
+  bias: bool = True
+  origin: str = 'keras'
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    for i in (1, 2):
+      x = ConvNormAct(
+        self.features,
+        activation=self.activation,
+        bias=self.bias,
+        origin=self.origin,
+        name=f'conv{i}',
+      )(x, train)
+    return x
+
+
+class ConvTranspose(nn.Module):
+  """Doubles both sides with a learnt kernel [size, size, C, D] and a bias.
+
+  Attributes:
+    features: Channels of the output, D.
+    size: 2 ("T2") or 3 ("T3").
+  """
+
+  features: int
+  size: int = 2
+  bias: bool = True
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    forms = {2: conv_transpose_2x2, 3: conv_transpose_3x3}
+    if self.size not in forms:
+      raise ValueError(f'transposed kernel {self.size}: expected 2 or 3')
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    x, kernel = promote_dtype(x, self.param('kernel', he_normal, shape))
+    return _add_bias(self, forms[self.size](x, kernel))
+
+
+class Up(nn.Module):
+  """Doubles both sides: 'nearest', 'bilinear' or 'transpose' (T2).
+
+  Only 'transpose' changes the channels, to `features`.
+  """
+
+  features: int
+  kind: str = 'nearest'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    choose('up', self.kind, [*UPSAMPLINGS, 'transpose'])
+    if self.kind == 'transpose':
+      transposed = ConvTranspose(self.features, 2)
+      nn.share_scope(self, transposed)
+      return transposed(x)
+    return upsample(x, self.kind)

@@ -1,0 +1,64 @@
+"""A segmentation network: encoder, neck, decoder, one logit for each pixel."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxderm.models.layers import Array, Conv
+
+
+class Segmenter(nn.Module):
+  """Joins parts that it receives, at any size of image.
+
+  The variables are {'encoder', 'neck', 'decoder', 'logits'}, so the weights of
+  an encoder replace one subtree. With deep supervision the decoder returns
+  several maps and the heads are 'logits1', 'logits2' and so on.
+
+  Attributes:
+    encoder: Image to pyramid.
+    decoder: Pyramid to features, or to a tuple of them (deep supervision).
+    neck: Pyramid to pyramid.
+    classes: Logits for each pixel.
+    multiple: Images are padded, by repeating the edge, until both sides are
+      multiples of this; the logits are cropped back.
+  """
+
+  encoder: nn.Module
+  decoder: nn.Module
+  neck: nn.Module | None = None
+  classes: int = 1
+  multiple: int = 32
+
+  @nn.compact
+  def __call__(
+    self, image: Array, train: bool = False
+  ) -> Array | tuple[Array, ...]:
+    """Computes logits.
+
+    Args:
+      image: [B, H, W, 3], normalised as the encoder expects.
+      train: Whether batches are normalised by themselves and dropout is on
+        (its keys are the collection 'dropout').
+
+    Returns:
+      [B, H, W, classes], or a tuple of them with deep supervision.
+    """
+    height, width = image.shape[1:3]
+    below, right = -height % self.multiple, -width % self.multiple
+    padded = jnp.pad(image, ((0, 0), (0, below), (0, right), (0, 0)), 'edge')
+    pyramid = self.encoder(padded, train)
+    if self.neck is not None:
+      pyramid = self.neck(pyramid, train)
+    features = self.decoder(pyramid, train)
+
+    def logits(x: Array, name: str) -> Array:
+      x = Conv(self.classes, 1, name=name)(x)
+      if x.shape[1:3] != padded.shape[1:3]:
+        # The decoder stopped at the encoder's finest map.
+        shape = (x.shape[0], *padded.shape[1:3], x.shape[-1])
+        x = jax.image.resize(x, shape, 'bilinear')
+      return x[:, :height, :width]
+
+    if isinstance(features, tuple):
+      return tuple(logits(x, f'logits{i + 1}') for i, x in enumerate(features))
+    return logits(features, 'logits')

@@ -1,0 +1,150 @@
+"""What every encoder promises; a new one joins by being in `__all__`."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxderm.cost import parameters
+from jaxderm.models import encoders
+from jaxderm.models.encoders.efficientnet import scaled
+
+# Trainable and all, with the default taps. For the EfficientNets they are those
+# of `keras.Model(network.input, <output of block6a_expand_activation>)`.
+SIZES = {
+  'EfficientNetB0': (928_416, 945_927),
+  'EfficientNetB1': (1_282_500, 1_306_731),
+  'EfficientNetB2': (1_505_704, 1_532_127),
+  'EfficientNetB3': (2_302_762, 2_338_417),
+  'EfficientNetB4': (3_791_504, 3_842_087),
+  'EfficientNetB5': (5_565_880, 5_633_631),
+  'EfficientNetB6': (8_122_852, 8_210_795),
+  'EfficientNetB7': (12_623_576, 12_745_503),
+  'Plain8': (296_040, 297_032),
+  'Plain24': (2_654_136, 2_657_112),
+}
+SIDES = [(64, 64), (65, 65), (97, 70)]
+
+
+def shapes(encoder, side):
+  image = jax.ShapeDtypeStruct((2, *side, 3), jnp.float32)
+  return jax.eval_shape(
+    lambda x: encoder.init_with_output(jax.random.key(0), x), image
+  )
+
+
+def test_every_encoder_has_a_size():
+  assert set(SIZES) == set(encoders.__all__)
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_size(name):
+  assert parameters(getattr(encoders, name)(), 64) == SIZES[name]
+
+
+@pytest.mark.parametrize('name', encoders.__all__)
+@pytest.mark.parametrize('side', SIDES)
+def test_pyramid_halves(name, side):
+  encoder = getattr(encoders, name)()
+  pyramid, _ = shapes(encoder, side)
+  assert len(pyramid) == len(encoder.taps)
+  assert pyramid[0].shape[1] in (side[0], -(-side[0] // 2))
+  for fine, coarse in itertools.pairwise(pyramid):
+    for axis in (1, 2):
+      half = fine.shape[axis] / 2
+      assert coarse.shape[axis] in (np.floor(half), np.ceil(half))
+
+
+@pytest.mark.parametrize('name', encoders.__all__)
+def test_nothing_is_built_after_the_last_tap(name):
+  """And a tap is the same wherever it stands in the list of those wanted."""
+  make = getattr(encoders, name)
+  taps = make().taps
+  pyramid, whole = shapes(make(), (64, 64))
+  for i in (0, len(taps) - 2):
+    (feature,), variables = shapes(make(taps=taps[i : i + 1]), (64, 64))
+    assert feature.shape == pyramid[i].shape
+    parts, all_parts = variables['params'], whole['params']
+    assert set(parts) < set(all_parts)
+    # Each part is there in full, or not at all.
+    assert jax.tree.structure(parts) == jax.tree.structure(
+      {part: all_parts[part] for part in parts}
+    )
+  backwards, _ = shapes(make(taps=taps[::-1]), (64, 64))
+  assert [x.shape for x in backwards] == [x.shape for x in pyramid]
+
+
+@pytest.mark.parametrize('name', ['EfficientNetB0', 'Plain8'])
+def test_unknown_tap_lists_those_there_are(name):
+  encoder = getattr(encoders, name)(taps=('stage99',))
+  first = 'stem_activation, ' if name == 'EfficientNetB0' else 'stage1, stage2'
+  with pytest.raises(ValueError, match=f"'stage99'; there are: {first}"):
+    shapes(encoder, (64, 64))
+
+
+@pytest.mark.parametrize('name', encoders.__all__)
+def test_says_what_its_input_needs(name):
+  assert getattr(encoders, name)().normalisation in ('none', 'imagenet_mean')
+
+
+# Without a top: SPEC section 7, as Keras has them.
+@pytest.mark.parametrize(
+  'name, trainable, everything',
+  [
+    ('EfficientNetB0', 4_007_548, 4_049_571),
+    ('EfficientNetB1', 6_513_184, 6_575_239),
+  ],
+)
+def test_whole_efficientnet_has_the_size_of_keras(name, trainable, everything):
+  encoder = getattr(encoders, name)(taps=('top_activation',))
+  assert parameters(encoder, 64) == (trainable, everything)
+
+
+# 32 * 1.1 = 35.2 is nearer to 32, which is above 0.9 * 35.2; 16 * 1.4 = 22.4
+# is nearer to 24; 8 * 1.4 = 11.2 would fall to 8, below 10.08, so 16.
+@pytest.mark.parametrize(
+  'features, width, expected', [(32, 1.1, 32), (16, 1.4, 24), (8, 1.4, 16)]
+)
+def test_scaled(features, width, expected):
+  assert scaled(features, width) == expected
+
+
+@pytest.fixture(scope='module')
+def efficientnet():
+  encoder = encoders.EfficientNetB0(taps=('block2b_add',), drop_rate=0.9)
+  image = jnp.full((8, 16, 16, 3), 100.0)
+  return encoder, jax.jit(encoder.init)(jax.random.key(0), image), image
+
+
+def test_stochastic_depth_drops_whole_images(efficientnet):
+  encoder, variables, image = efficientnet
+
+  @jax.jit
+  def apply(key):
+    (feature,), updated = encoder.apply(
+      variables, image, True, mutable=['batch_stats'], rngs={'dropout': key}
+    )
+    return feature, updated['batch_stats']
+
+  a, updated = apply(jax.random.key(0))
+  b, _ = apply(jax.random.key(1))
+  assert not jnp.allclose(a, b)
+  # The images are equal, so every one of an outcome is like every other.
+  assert len(np.unique(np.round(np.asarray(a).reshape(8, -1), 4), axis=0)) <= 2
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    updated['normalization'],
+    variables['batch_stats']['normalization'],
+  )
+
+
+def test_normaliser_is_that_of_imagenet(efficientnet):
+  _, variables, _ = efficientnet
+  stats = variables['batch_stats']['normalization']
+  np.testing.assert_allclose(stats['mean'], [0.485, 0.456, 0.406])
+  np.testing.assert_allclose(
+    np.sqrt(stats['variance']), [0.229, 0.224, 0.225], rtol=1e-6
+  )
+  assert stats['count'].shape == ()

@@ -1,0 +1,231 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxderm.models import layers
+from jaxderm.models.depthwise import use_form
+from jaxderm.models.layers import Taps
+
+KEY = jax.random.key(0)
+SIZES = [(8, 8), (7, 10)]
+
+
+def normal(seed, *shape):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize(
+  'size, stride, padding',
+  [
+    (3, 1, 'SAME'),
+    (5, 1, 'SAME'),
+    (3, 2, 'SAME'),
+    (5, 2, 'SAME'),
+    (3, 2, 'VALID'),
+    (5, 2, ((2, 2), (2, 2))),
+    (3, 2, ((0, 1), (1, 0))),
+    (4, 1, 'SAME'),
+    (1, 2, 'SAME'),
+  ],
+)
+def test_depthwise_equals_lax(size, stride, padding):
+  """Forward and both gradients, at even, odd and non-square sizes."""
+
+  def everything(form, side):
+    x, kernel = normal(0, 2, *side, 3), normal(1, size, size, 1, 3)
+    with use_form(form):
+      y, back = jax.vjp(
+        lambda x, k: layers.depthwise_conv(x, k, stride, padding), x, kernel
+      )
+      return y, *back(normal(2, *y.shape))
+
+  # One program for all: compiling is what takes time here.
+  ours, theirs = jax.jit(
+    lambda: [
+      [everything(form, side) for side in SIZES] for form in ('shifted', 'lax')
+    ]
+  )()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), ours, theirs
+  )
+
+
+def test_depthwise_sums_bfloat16_in_float32():
+  # 1 + 24 * 2**-8 is 1.09375; bfloat16 drops each 2**-8 when added to 1.
+  kernel = jnp.full((5, 5, 1, 1), 2.0**-8).at[0, 0].set(1.0)
+  image = jnp.ones((1, 5, 5, 1), jnp.bfloat16)
+  with use_form('shifted'):
+    y = layers.depthwise_conv(image, kernel.astype(jnp.bfloat16), 1, 'VALID')
+  assert y.dtype == jnp.bfloat16
+  assert float(y[0, 0, 0, 0]) == 1.09375
+
+
+@pytest.mark.parametrize(
+  'kernel, stride, message',
+  [((3, 3, 1, 3), 3, 'expected 1 or 2'), ((3, 3, 3, 1), 1, r'\[k, k, 1, 3\]')],
+)
+def test_depthwise_refuses(kernel, stride, message):
+  with pytest.raises(ValueError, match=message):
+    layers.depthwise_conv(jnp.ones((1, 8, 8, 3)), jnp.ones(kernel), stride)
+
+
+def test_unknown_depthwise_form():
+  with pytest.raises(ValueError, match='shifted'), use_form('fast'):
+    pass
+
+
+def test_conv_transpose_2x2_by_hand():
+  x = jnp.array([[1.0, 10.0]])[None, ..., None]
+  kernel = jnp.array([[1.0, 2.0], [3.0, 4.0]])[..., None, None]
+  expected = [[1, 2, 10, 20], [3, 4, 30, 40]]
+  y = layers.conv_transpose_2x2(x, kernel)
+  np.testing.assert_array_equal(y[0, ..., 0], expected)
+
+
+@pytest.mark.parametrize('size', [2, 3])
+@pytest.mark.parametrize('side', SIZES)
+def test_conv_transpose_is_the_gradient_of_a_convolution(size, side):
+  """That of stride 2 and SAME padding, which is how Keras defines it."""
+  x, kernel = normal(0, 2, *side, 5), normal(1, size, size, 5, 4)
+  form = getattr(layers, f'conv_transpose_{size}x{size}')
+
+  def convolution(y):
+    return lax.conv_general_dilated(
+      y,
+      kernel.transpose(0, 1, 3, 2),
+      (2, 2),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+  @jax.jit
+  def both(x):
+    y = jnp.zeros((2, 2 * side[0], 2 * side[1], 4))
+    return form(x, kernel), *jax.vjp(convolution, y)[1](x)
+
+  np.testing.assert_allclose(*both(x), atol=1e-4)
+
+
+@pytest.mark.parametrize('size', [2, 3])
+def test_conv_transpose_has_the_parameters_of_keras(size):
+  module = layers.ConvTranspose(4, size)
+  params = module.init(KEY, jnp.ones((1, 2, 2, 5)))['params']
+  shapes = jax.tree.map(jnp.shape, params)
+  assert shapes == {'kernel': (size, size, 5, 4), 'bias': (4,)}
+
+
+def test_1x1_convolution_is_a_convolution():
+  x, kernel = normal(0, 2, 7, 9, 5), normal(1, 1, 1, 5, 4)
+  expected = lax.conv_general_dilated(
+    x, kernel, (2, 2), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+  np.testing.assert_allclose(layers.conv(x, kernel, 2), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('side', SIZES)
+def test_max_pool_equals_reduce_window(side):
+  x = normal(0, 2, *side, 3)
+  expected = nn.max_pool(x, (2, 2), (2, 2), 'VALID')
+  np.testing.assert_array_equal(layers.max_pool(x), expected)
+
+
+def test_max_pool_of_padding_is_not_zero():
+  x = jnp.full((1, 4, 4, 1), -1.0)
+  pooled = layers.max_pool(x, 3, 2, ((1, 1), (1, 1)))
+  np.testing.assert_array_equal(pooled, -np.ones((1, 2, 2, 1)))
+
+
+@pytest.mark.parametrize(
+  'kind, expected',
+  [('nearest', [0, 0, 4, 4]), ('bilinear', [0, 1, 3, 4])],
+)
+def test_upsample(kind, expected):
+  y = layers.upsample(jnp.array([0.0, 4.0]).reshape(1, 1, 2, 1), kind)
+  np.testing.assert_allclose(y[0, :, :, 0], [expected] * 2)
+
+
+# At -1 and 1.5. Computed with Python's math module from the definitions.
+@pytest.mark.parametrize(
+  'kind, expected',
+  [
+    ('relu', (0, 1.5)),
+    ('leaky_relu', (-0.1, 1.5)),
+    ('swish', (-0.2689414, 1.2263617)),
+    ('mish', (-0.3034015, 1.4033783)),
+    ('gelu', (-0.1586553, 1.3997892)),
+    ('selu', (-1.1113307, 1.5760515)),
+    ('prelu', (-0.25, 1.5)),
+    ('sigmoid', (0.2689414, 0.8175745)),
+    ('none', (-1, 1.5)),
+  ],
+)
+def test_activation(kind, expected):
+  x = jnp.array([-1.0, 1.5])[:, None]
+  y, variables = layers.Activation(kind).init_with_output(KEY, x)
+  np.testing.assert_allclose(y[:, 0], expected, atol=1e-6)
+  shapes = jax.tree.map(jnp.shape, variables)
+  assert shapes == ({'params': {'slope': (1,)}} if kind == 'prelu' else {})
+
+
+@pytest.mark.parametrize(
+  'make, match',
+  [
+    (lambda: layers.Activation('rleu'), 'relu, leaky_relu'),
+    (lambda: layers.Up(3, 'cubic'), 'nearest, bilinear, transpose'),
+    (lambda: layers.BatchNorm('pytorch'), 'keras, torch'),
+    (lambda: layers.ConvTranspose(3, 4), 'expected 2 or 3'),
+  ],
+)
+def test_a_wrong_name_lists_the_right_ones(make, match):
+  with pytest.raises(ValueError, match=match):
+    make().init(KEY, jnp.ones((1, 4, 4, 3)))
+
+
+@pytest.mark.parametrize(
+  'origin, epsilon, kept', [('keras', 1e-3, 0.99), ('torch', 1e-5, 0.9)]
+)
+def test_batch_norm_of_both_origins(origin, epsilon, kept):
+  norm = layers.BatchNorm(origin)
+  x = jnp.array([0.0, 2.0]).reshape(2, 1, 1, 1)  # mean 1, variance 1
+  variables = norm.init(KEY, x)
+  assert set(variables['params']) == {'scale', 'bias'}
+  _, updated = norm.apply(variables, x, True, mutable=['batch_stats'])
+  np.testing.assert_allclose(updated['batch_stats']['mean'], [1 - kept])
+  y = norm.apply(variables, x)
+  np.testing.assert_allclose(y[1, 0, 0], 2 / np.sqrt(1 + epsilon), rtol=1e-6)
+
+
+def test_torch_pads_both_sides():
+  image = jnp.ones((1, 4, 4, 1))
+  ones = nn.initializers.ones
+
+  def corner(origin):
+    padding = layers.same_padding(3, origin)
+    conv = layers.Conv(1, 3, 2, padding, bias=False, kernel_init=ones)
+    return conv.init_with_output(KEY, image)[0][0, 0, 0, 0]
+
+  assert (corner('keras'), corner('torch')) == (9, 4)
+
+
+def test_taps_come_in_the_order_they_are_built():
+  taps = Taps(('b', 'a'))
+  assert not taps('a', 1)
+  assert not taps('x', 2)
+  assert taps('b', 3)
+  assert taps.features == (1, 3)
+
+
+def test_unknown_taps_list_the_known():
+  taps = Taps(('a', 'c'))
+  taps('a', 1)
+  taps('b', 2)
+  assert str(taps.unknown()) == "no tap is called 'c'; there are: a, b"
+
+
+@pytest.mark.parametrize('names', [(), 'stage1'])
+def test_taps_are_a_sequence_of_names(names):
+  with pytest.raises(ValueError, match='sequence of names'):
+    Taps(names)

@@ -1,0 +1,216 @@
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from jaxderm import cost, systems
+from jaxderm.models import decoders, encoders
+from jaxderm.models.layers import Conv, ConvTranspose, DepthwiseConv
+from jaxderm.models.segmenter import Segmenter
+
+# Trainable and all (SPEC 1.2, 1.4, 1.7, 1.8).
+SIZES = {
+  'yang2021/UNet': (487_289, 488_761),
+  'yang2021/UNetPlusPlus': (5_156_593, 5_162_065),
+  'yang2021/EfficientUNetPlusPlus': (6_653_133, 6_681_396),
+  'yang2021/EfficientNetUNet': (5_965_997, 5_994_260),
+}
+
+
+def logits(network, side=(64, 64)):
+  image = jax.ShapeDtypeStruct((2, *side, 3), jnp.float32)
+  return jax.eval_shape(
+    lambda x: network.init_with_output(jax.random.key(0), x)[0], image
+  )
+
+
+def test_every_system_has_a_size():
+  assert set(SIZES) == set(systems.SYSTEMS)
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_size(name):
+  assert cost.parameters(systems.build(name), 64) == SIZES[name]
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_network_takes_any_size(name):
+  assert logits(systems.build(name), (65, 50)).shape == (2, 65, 50, 1)
+
+
+@pytest.mark.parametrize(
+  'name, expected',
+  [
+    ('yang2021/UNet', 'imagenet_mean'),
+    ('yang2021/EfficientUNetPlusPlus', 'none'),
+  ],
+)
+def test_rows_say_what_the_input_needs(name, expected):
+  assert systems.SYSTEMS[name].normalisation == expected
+
+
+@pytest.mark.parametrize(
+  'name, changes, expected',
+  [
+    ('yang2021/UNetPlusPlus', {'up': 'transpose'}, 5_092_705),
+    ('yang2021/UNetPlusPlus', {'dense': False}, 4_980_337),
+    ('yang2021/EfficientUNetPlusPlus', {'nested': False}, 5_965_997),
+    # That with B1, less 1,282,500 of B1's encoder, with 928,416 of B0's.
+    (
+      'yang2021/EfficientUNetPlusPlus',
+      {'encoder': 'EfficientNetB0'},
+      6_299_049,
+    ),
+  ],
+)
+def test_changes(name, changes, expected):
+  assert cost.parameters(systems.build(name, **changes), 64)[0] == expected
+
+
+def test_activation_of_the_decoder():
+  network = systems.build('yang2021/UNet', activation='prelu')
+  # Two slopes for each channel of four levels: 2 (64 + 32 + 16 + 8).
+  assert cost.parameters(network, 64)[0] == 487_289 + 240
+
+
+def test_pruned_unetpp_builds_nothing_deeper():
+  network = systems.build('yang2021/UNetPlusPlus', depth=2)
+  assert network.encoder.taps == ('stage1', 'stage2', 'stage3')
+  assert network.multiple == 4
+  heads = systems.build('yang2021/UNetPlusPlus', depth=2, deep_supervision=True)
+  assert [x.shape for x in logits(heads)] == [(2, 64, 64, 1)] * 2
+
+
+@pytest.mark.parametrize('kind', systems.KINDS)
+def test_any_decoder_on_an_efficientnet(kind):
+  network = systems.build(kind, encoder='EfficientNetB0', classes=2)
+  assert logits(network).shape == (2, 64, 64, 2)
+
+
+def test_unet_on_an_encoder_has_a_width_for_each_doubling():
+  network = systems.build('unet', encoder='EfficientNetB0')
+  assert network.decoder.widths == (128, 64, 32, 16)
+  taps = (*network.encoder.taps, 'top_activation')
+  network = systems.build('unet', encoder='EfficientNetB0', taps=taps)
+  assert network.decoder.widths == (256, 128, 64, 32, 16)
+  assert network.multiple == 32
+
+
+def test_an_encoder_may_be_a_module():
+  small = encoders.Plain8(widths=(2, 3), taps=('stage1', 'stage2'))
+  assert logits(systems.build('unet', encoder=small)).shape == (2, 64, 64, 1)
+
+
+@pytest.mark.parametrize(
+  'name, changes, message',
+  [
+    ('yang2021/UNett', {}, "Did you mean 'yang2021/UNet'.*There are: .*unetpp"),
+    ('EfficientUNetPlus', {}, "Did you mean 'yang2021/EfficientUNetPlusPlus'"),
+    ('nonsense', {}, r"no system is called 'nonsense'\. There are: yang2021"),
+    ('yang2021/UNet', {'activaton': 'mish'}, "Did you mean 'activation'"),
+    ('yang2021/UNet', {'dense': True}, 'There are: encoder, taps, widths'),
+    (
+      'yang2021/UNet',
+      {'encoder': 'EfficientNet0'},
+      "Did you mean 'EfficientNetB0'",
+    ),
+    ('unet', {}, 'needs encoder=.*EfficientNetB0'),
+    ('yang2021/UNetPlusPlus', {'depth': 5}, 'expected 1 to 4'),
+  ],
+)
+def test_what_does_not_exist_is_refused(name, changes, message):
+  with pytest.raises(ValueError, match=message):
+    systems.build(name, **changes)
+
+
+class One(nn.Module):
+  """A network of one layer, in the place of a Segmenter."""
+
+  layer: nn.Module
+
+  @nn.compact
+  def __call__(self, image, train=False):
+    return self.layer(image)
+
+
+# On 8x8x3. Products: 64 places, 9 taps, 3 channels, 4 filters; and so on. A
+# transposed convolution uses each of its taps once for each place it enters.
+@pytest.mark.parametrize(
+  'layer, expected',
+  [
+    (Conv(4, 3), 64 * 9 * 3 * 4),
+    (Conv(4, 3, stride=2), 16 * 9 * 3 * 4),
+    (Conv(4, 1), 64 * 3 * 4),
+    (Conv(6, 3, groups=3), 64 * 9 * 6),
+    (DepthwiseConv(5), 64 * 25 * 3),
+    (DepthwiseConv(5, stride=2), 16 * 25 * 3),
+    (ConvTranspose(4, 2), 64 * 4 * 3 * 4),
+    (ConvTranspose(4, 3), 64 * 9 * 3 * 4),
+    (nn.ConvTranspose(4, (3, 3), (2, 2)), 64 * 9 * 3 * 4),
+  ],
+)
+def test_multiply_adds_of_a_layer(layer, expected):
+  assert cost.multiply_adds(One(layer), 8) == expected
+
+
+def test_multiply_adds_of_loops_and_conditions():
+  class Looped(nn.Module):
+    @nn.compact
+    def __call__(self, image, train=False):
+      kernel = self.param('kernel', nn.initializers.ones, (3, 3))
+
+      def again(x, _):
+        return x @ kernel, None
+
+      x, _ = lax.scan(again, image, None, length=5)
+      return lax.cond(
+        x.sum() > 0, lambda x: x @ kernel @ kernel, lambda x: x, x
+      )
+
+  assert cost.multiply_adds(Looped(), 8) == (5 + 2) * 64 * 9
+
+
+def test_multiply_adds_of_a_unet():
+  """48.17e9 with 2x2 transposed convolutions at 256 pixels (SPEC 4.3)."""
+  network = Segmenter(
+    encoders.Plain8(widths=(64, 128, 256, 512, 1024)),
+    decoders.UNet((512, 256, 128, 64), 'transpose'),
+  )
+  assert round(cost.multiply_adds(network) / 1e9, 2) == 48.17
+
+
+ENTRIES = [
+  'name',
+  'paper',
+  'task',
+  'trainable',
+  'all',
+  'multiply_adds',
+  'printed',
+  'difference',
+]
+
+
+def test_json_and_table(capsys):
+  systems.main(['--json'])
+  rows = {row['name']: row for row in json.loads(capsys.readouterr().out)}
+  assert list(rows) == list(systems.SYSTEMS)
+  assert all(list(row) == ENTRIES for row in rows.values())
+  row = rows['yang2021/EfficientUNetPlusPlus']
+  assert (row['paper'], row['task']) == ('yang2021', 'segmentation')
+  assert (row['printed'], row['difference']) == (6_653_549, -416)
+  assert rows['yang2021/UNet']['difference'] == 0
+  assert rows['yang2021/EfficientNetUNet']['difference'] is None
+  systems.main([])
+  header, *lines = capsys.readouterr().out.splitlines()
+  assert header.split() == ENTRIES
+  assert lines[0].split()[:5] == [
+    'yang2021/UNet',
+    'yang2021',
+    'segmentation',
+    '487,289',
+    '488,761',
+  ]
