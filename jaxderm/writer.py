@@ -30,21 +30,18 @@ def write_json(path: pathlib.Path, content: Mapping) -> None:
 
 
 def progress_bar(total: int, done: int) -> tqdm:
-  """A bar over images, with images/s and the time left.
+  """A bar over images, with images/s and the time left; none in a log file.
 
   Args:
     total: Images in the whole run, counted once per pass.
     done: Those before this start.
   """
-  terminal = sys.stderr.isatty()
   return tqdm(
     total=total,
     initial=done,
     unit=' images',
-    disable=jax.process_index() != 0,
-    dynamic_ncols=terminal,
-    # In a log file a bar is a line each time: then seldom.
-    mininterval=0.5 if terminal else 30.0,
+    disable=jax.process_index() != 0 or not sys.stderr.isatty(),
+    dynamic_ncols=True,
     smoothing=0.1,
   )
 

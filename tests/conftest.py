@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ['KERAS_BACKEND'] = 'jax'  # before anything imports keras
+
 
 def real_data(name: str) -> Path:
   """Folder of a real data set, or skips the test that asks for it.

@@ -1,0 +1,168 @@
+"""Saving and restoring runs; the only file that knows orbax."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from jaxderm.control import Progress
+
+
+def _as_saved(state: Any) -> dict[str, Any]:
+  """A plain dict of the state's fields: readable without our classes."""
+  return {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+
+
+class Checkpoints:
+  """The latest and the best state of a run.
+
+  Saving is atomic and in the background: a run that is killed in the middle of
+  it leaves the checkpoint before.
+
+  Attributes:
+    directory: Where they are.
+  """
+
+  def __init__(self, directory: str | pathlib.Path):
+    """Opens `directory`, which is made when the first state is saved."""
+    # orbax takes a relative path and then fails in its own thread.
+    self.directory = pathlib.Path(directory).absolute()
+    policy = preservation_policy.AnyPreservationPolicy(
+      [
+        preservation_policy.LatestN(1),
+        # The metric is the step of those that were the best when saved, so
+        # that ties and values that are no number cannot confuse the order.
+        preservation_policy.BestN(
+          get_metric_fn=lambda m: m['improved'], reverse=False, n=1
+        ),
+      ]
+    )
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy, cleanup_tmp_directories=True
+      ),
+      item_handlers={
+        'state': ocp.StandardCheckpointHandler(),
+        'progress': ocp.JsonCheckpointHandler(),
+      },
+    )
+
+  def latest(self) -> int | None:
+    """The step of the latest state, None if there is none."""
+    return self._manager.latest_step()
+
+  def save(self, state: Any, progress: Progress) -> None:
+    """Saves a state at its step, unless that step is saved already.
+
+    Args:
+      state: A dataclass of arrays with a field `step`.
+      progress: What validation has said so far.
+
+    Raises:
+      RuntimeError: orbax did not save it.
+    """
+    step = int(jax.device_get(state.step))
+    if step in self._manager.all_steps():
+      return
+    improved = step if progress.best_step == step else -1
+    saved = self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(_as_saved(state)),
+        progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
+      ),
+      metrics={'improved': improved},
+      force=True,
+    )
+    if not saved:
+      raise RuntimeError(f'{self.directory}: step {step} was not saved.')
+
+  def restore(self, like: Any, which: str | int = 'latest'):
+    """The state at `which` and the progress saved with it.
+
+    Args:
+      like: A state of the same structure; its arrays' places are kept.
+      which: 'latest', 'best' or a step.
+
+    Returns:
+      (state, Progress).
+
+    Raises:
+      FileNotFoundError: There is no such checkpoint; lists those there are.
+    """
+    step = self._find(which)
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_saved(like))
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(target),
+        progress=ocp.args.JsonRestore(),
+      ),
+    )
+    return like.replace(**restored['state']), Progress(**restored['progress'])
+
+  def raw(self, which: str | int = 'latest') -> dict[str, Any]:
+    """The arrays at `which` as NumPy, whatever machine saved them."""
+    step = self._find(which)
+    about = self._manager.item_metadata(step)['state']
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), about.tree)
+    return self._manager.restore(
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
+    )['state']
+
+  def _find(self, which: str | int) -> int:
+    steps = sorted(self._manager.all_steps())
+    if not steps:
+      raise FileNotFoundError(
+        f'No checkpoint in {self.directory}. Train first (--mode=train), or '
+        'name the workdir of a run that was.'
+      )
+    if which == 'latest':
+      return steps[-1]
+    if which == 'best':
+      best = self.progress(steps[-1]).best_step
+      # Before the first evaluation there is no best; the latest is all.
+      return best if best in steps else steps[-1]
+    if not str(which).isdigit() or int(which) not in steps:
+      raise FileNotFoundError(
+        f"No checkpoint {which!r} in {self.directory}; there are 'latest', "
+        f"'best' and the steps {', '.join(map(str, steps))}."
+      )
+    return int(which)
+
+  def progress(self, step: int) -> Progress:
+    """What validation had said at a saved step."""
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
+    )
+    return Progress(**restored['progress'])
+
+  def wait(self) -> None:
+    """Returns when all is on disk; raises what went wrong on the way there."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits and lets go."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def load_json(path: str | pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON file of a run, naming the file if it cannot be read."""
+  path = pathlib.Path(path)
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise FileNotFoundError(
+      f'{path} is not there. Is {path.parent} the workdir of a run? '
+      '(--mode=train makes one.)'
+    ) from None
+  except json.JSONDecodeError as error:
+    raise ValueError(f'{path} is not JSON: {error}') from None

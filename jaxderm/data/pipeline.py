@@ -1,0 +1,156 @@
+"""From built data sets to batches: decoding and resizing on the host.
+
+What step k sees is a pure function of (seed, k). The order of a whole run is
+a list of indices that nobody holds: batch k is computed when it is wanted, so
+restarting at step k needs no state, and each host decodes its own rows of the
+same global batch. Augmentation is the step's (data/augment.py).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import cv2
+import grain
+import numpy as np
+
+from jaxderm import sharding
+
+Example = dict[str, np.ndarray]
+
+# Above this many bytes of decoded pictures, they are decoded anew each time.
+CACHE_BYTES = 4 << 30
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+  """Squeezes a picture into a square, as the papers do.
+
+  Args:
+    image: uint8 [H, W, 3].
+    size: Pixels of each side.
+
+  Returns:
+    uint8 [size, size, 3]; areas are averaged where it shrinks.
+  """
+  shrinks = image.shape[0] >= size and image.shape[1] >= size
+  how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+  return cv2.resize(image, (size, size), interpolation=how)
+
+
+def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
+  """A mask [H, W] of any two values to uint8 [size, size, 1] of 0 and 1.
+
+  A pixel is lesion if half of it is: the nearest source pixel alone would
+  fray the border.
+  """
+  full = (mask > 0).astype(np.float32)
+  return (resize(full, size) >= 0.5).astype(np.uint8)[..., None]
+
+
+class Examples:
+  """Records as examples of one size; a random-access source.
+
+  Attributes:
+    rows: Which records, in order.
+  """
+
+  def __init__(self, records: Sequence[Mapping], rows: np.ndarray, size: int):
+    """Reads nothing yet.
+
+    Args:
+      records: Decoded records (data/record.py).
+      rows: Indices into `records`.
+      size: Pixels of each side.
+    """
+    self.rows = np.asarray(rows)
+    self._records = records
+    self._size = size
+    small = len(self.rows) * size * size * 4 <= CACHE_BYTES
+    self._cache: list[Example | None] | None = (
+      [None] * len(self.rows) if small else None
+    )
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def subset(self, positions: Sequence[int]) -> 'Examples':
+    """Those at `positions`, in that order."""
+    return Examples(self._records, self.rows[list(positions)], self._size)
+
+  def record(self, i: int) -> Mapping:
+    """The record as stored, at its own size."""
+    return self._records[int(self.rows[i])]
+
+  def __getitem__(self, i: int) -> Example:
+    if self._cache is not None and self._cache[i] is not None:
+      return self._cache[i]
+    record = self.record(i)
+    example = {
+      'image': resize(record['image'], self._size),
+      'mask': resize_mask(record['mask'][..., 0], self._size),
+      'label': np.int32(record['label']),
+      'valid': np.float32(1),
+    }
+    if self._cache is not None:
+      self._cache[i] = example
+    return example
+
+
+def _stack(examples: Sequence[Example]) -> Example:
+  return {k: np.stack([e[k] for e in examples]) for k in examples[0]}
+
+
+def training_batches(
+  examples: Examples,
+  *,
+  seed: int,
+  batch_size: int,
+  start: int = 0,
+  threads: int = 2,
+) -> Iterator[Example]:
+  """Batches without end, from step `start` on: this process's rows of each.
+
+  Every pass over the data is shuffled anew; a batch may span two passes, so
+  that every image is seen equally often.
+
+  Args:
+    examples: What to draw from.
+    seed: Decides the order.
+    batch_size: Of all hosts together.
+    start: The step to begin at.
+    threads: Host threads; 0 to work where it is asked for.
+  """
+  order = grain.MapDataset.range(len(examples)).seed(seed).shuffle()
+  batches = order.repeat(None).batch(batch_size)
+  mine = sharding.own_rows(batch_size)
+  loaded = batches.map(
+    lambda indices: _stack([examples[int(i)] for i in indices[mine]])
+  )
+  options = grain.ReadOptions(
+    num_threads=threads, prefetch_buffer_size=4 if threads else 0
+  )
+  iterator = iter(loaded.to_iter_dataset(options))
+  iterator.set_state({'next_index': start})
+  return iterator
+
+
+def evaluation_batches(
+  examples: Examples, batch_size: int
+) -> Iterator[tuple[np.ndarray, Example]]:
+  """Every image once, in order; the last batch is filled with `valid` 0.
+
+  Args:
+    examples: What to evaluate.
+    batch_size: Of all hosts together.
+
+  Yields:
+    Indices into `examples` of this process's rows (-1 for padding), and the
+    rows.
+  """
+  mine = sharding.own_rows(batch_size)
+  for first in range(0, len(examples), batch_size):
+    indices = np.full(batch_size, -1)
+    count = min(batch_size, len(examples) - first)
+    indices[:count] = np.arange(first, first + count)
+    indices = indices[mine]
+    batch = _stack([examples[max(int(i), 0)] for i in indices])
+    batch['valid'] = (indices >= 0).astype(np.float32)
+    yield indices, batch

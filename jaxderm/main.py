@@ -1,0 +1,149 @@
+"""Trains, evaluates and uses a network.
+
+python -m jaxderm.main --config=configs/ph2_unetpp.py --workdir=runs/ph2
+python -m jaxderm.main --mode=evaluate --workdir=runs/ph2 --split=test
+python -m jaxderm.main --mode=predict --workdir=runs/ph2 --images=A --out=B
+"""
+
+import difflib
+import pathlib
+import re
+import sys
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from jaxderm import recipe, sharding
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'A file under configs/; ":NAME" after it picks a system.'
+)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
+_MODE = flags.DEFINE_enum(
+  'mode', 'train', ['train', 'evaluate', 'predict'], 'What to do.'
+)
+_SPLIT = flags.DEFINE_enum(
+  'split',
+  None,
+  ['train', 'validation', 'test'],
+  'What to evaluate on; the test images, if there are any, unless given.',
+)
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', 'best', "'best', 'latest' or a step."
+)
+_IMAGES = flags.DEFINE_string('images', None, 'predict: a folder of images.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'Where results go; evaluate: the workdir if not given.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'host:port of process 0, if there are several.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many.')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them, from 0.')
+_DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error came from.')
+
+
+def load_config(workdir: pathlib.Path) -> ConfigDict:
+  """The config of --config, or the one that the workdir was trained with."""
+  if _CONFIG.value is not None:
+    return _CONFIG.value
+  # Only here: a training is told what to train.
+  from jaxderm.checkpoint import load_json
+
+  saved = load_json(workdir / 'config.json')
+  config = recipe.default()
+  config.unlock()
+  config.update(ConfigDict(saved, convert_dict=True))
+  return config.lock()
+
+
+def run() -> int:
+  """Does what the flags say; returns the exit status."""
+  workdir = pathlib.Path(_WORKDIR.value).absolute()
+  sharding.join_hosts(
+    _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  )
+  config = load_config(workdir)
+  # Imported where they are needed: orbax, grain and tfds take seconds.
+  if _MODE.value == 'predict':
+    from jaxderm import predict
+
+    return predict.predict(
+      config, workdir, _IMAGES.value, _OUT.value, _CHECKPOINT.value
+    )
+  from jaxderm import evaluate, train
+
+  split = _SPLIT.value
+  if _MODE.value == 'train':
+    train.train(config, workdir)
+  evaluate.evaluate(config, workdir, split, _CHECKPOINT.value, _OUT.value)
+  return 0
+
+
+def check_flags(argv: list[str]) -> None:
+  """Raises ValueError where the flags do not say enough."""
+  if len(argv) > 1:
+    raise ValueError(f'Not understood: {" ".join(argv[1:])}. See --help.')
+  if not _WORKDIR.value:
+    raise ValueError('--workdir=FOLDER must say where the run is kept.')
+  if _MODE.value == 'train' and _CONFIG.value is None:
+    raise ValueError('--config=configs/FILE.py must say what to train.')
+  if _MODE.value == 'predict' and not (_IMAGES.value and _OUT.value):
+    raise ValueError(
+      '--mode=predict needs --images=FOLDER to read and --out=FOLDER to write.'
+    )
+
+
+def main(argv: list[str]) -> None:
+  """Runs; an error is one readable message and the exit status 2."""
+  logging.set_verbosity(logging.WARNING)
+  try:
+    check_flags(argv)
+    status = run()
+  except (ValueError, OSError) as error:
+    if _DEBUG.value:
+      raise
+    print(f'error: {error}', file=sys.stderr)
+    status = 2
+  sys.exit(status)
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Reads the flags; what is wrong with them is told in few lines."""
+  try:
+    return flags.FLAGS(argv)
+  except (AttributeError, KeyError) as error:
+    # A key set by the config file, or one given behind it.
+    found = re.search('Key "(.+?)" does not exist', str(error))
+    message = _unknown_key([found[1]] if found else _keys_given(argv))
+    message = message or f'{type(error).__name__}: {error}'
+  except (flags.Error, ValueError, TypeError, OSError) as error:
+    # The message may hold a traceback of the config file; its end says it.
+    message = str(error).strip()
+    if 'Traceback' in message:
+      message = f'the config file fails: {message.splitlines()[-1]}'
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(2)
+
+
+def _keys_given(argv: list[str]) -> list[str]:
+  start = '--config.'
+  return [a.removeprefix(start).split('=')[0] for a in argv if start in a]
+
+
+def _unknown_key(given: list[str]) -> str | None:
+  keys = sorted(recipe.flatten(recipe.default().to_dict()))
+  for key in given:
+    if key not in keys and not recipe.within(key, recipe.OPEN_SECTIONS):
+      near = difflib.get_close_matches(key, keys, 2, 0.5)
+      return (
+        f'a config has no key {key!r}.'
+        + (f' Did you mean {" or ".join(near)}?' if near else '')
+        + f' The keys are {", ".join(keys)}, and what is named in '
+        + f'{", ".join(recipe.OPEN_SECTIONS)}.'
+      )
+  return None
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

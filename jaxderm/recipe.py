@@ -1,0 +1,131 @@
+"""Every key that a config may have, each with its default.
+
+A file under `configs/` starts from `default()` and changes values. The keys
+are locked: a misspelt one is an error that lists the right ones.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+# Keys that say where things are or how to show them: a run may be resumed,
+# evaluated and used with other values.
+FREE_KEYS = (
+  'data.manual_dir',
+  'data.data_dir',
+  'data.threads',
+  'evaluate',
+  'log_seconds',
+  'compilation_cache',
+)
+
+
+# Sections whose other keys are the settings of what is named in them.
+OPEN_SECTIONS = (
+  'loss',
+  'model.changes',
+  'data.options',
+  'data.augment',
+  'optim.schedule',
+  'optim.settings',
+)
+
+
+def default() -> ConfigDict:
+  """A config of every key, locked."""
+  config = ConfigDict()
+  config.task = 'segmentation'
+  # A member is a seed and a fold; all else is the recipe.
+  config.seed = 0
+  config.fold = 0
+  config.epochs = 100
+  config.precision = 'float32'  # or 'bfloat16': of computation, not of state
+
+  config.model = dict(
+    system='yang2021/UNet',
+    # What `systems.build` may change in that system, such as activation.
+    changes=dict(),
+  )
+  config.loss = dict(name='bce_dice')  # and the constants it takes
+
+  config.data = dict(
+    name='synthetic',
+    options=dict(),  # arguments of the data set's builder
+    manual_dir=config_dict.placeholder(str),  # the publisher's files
+    data_dir=config_dict.placeholder(str),  # built data sets
+    size=128,  # pixels, both sides
+    batch_size=8,  # images in a step, all devices together
+    split='grouped',
+    split_file=config_dict.placeholder(str),  # JSON of ids, instead
+    split_seed=0,
+    folds=5,
+    validation=0.1,  # share of what is not test
+    colour='grey_world',
+    augment=dict(),  # name to arguments; see data/augment.py
+    threads=2,  # host threads that decode and resize
+  )
+
+  config.optim = dict(
+    name='adam',
+    learning_rate=1e-4,
+    schedule=dict(name='constant'),
+    settings=dict(),  # of optax's transformation, such as eps
+    weight_decay=0.0,
+    decoupled=False,
+    clip=config_dict.placeholder(float),
+    accumulate=1,
+  )
+
+  # What validation decides: which state is kept, when the rate falls, when to
+  # stop. A patience of 0 switches a rule off.
+  config.monitor = dict(
+    name='loss',
+    mode='min',
+    every=1,  # epochs between evaluations
+    stop_patience=0,
+    stop_min_delta=0.0,
+    plateau_patience=0,
+    plateau_factor=0.1,
+    plateau_min_delta=1e-4,
+    plateau_floor=0.0,
+  )
+
+  config.evaluate = dict(
+    batch_size=8,
+    # Test-time augmentation, see inference.py; on the command line as
+    # --config.evaluate.views="('identity','hflip')".
+    views=('identity',),
+    threshold=0.5,
+    resamples=2000,  # of the bootstrap
+  )
+
+  config.log_seconds = 10.0
+  config.compilation_cache = '~/.cache/jaxderm/compiled'  # '' for none
+  config.lock()
+  return config
+
+
+def flatten(config: dict, prefix: str = '') -> dict:
+  """Nested keys to 'a.b.c', values as they are."""
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, dict) and value:
+      flat |= flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def within(key: str, sections: tuple[str, ...]) -> bool:
+  """Whether a key 'a.b.c' is one of the sections, or in one."""
+  return any(key == s or key.startswith(s + '.') for s in sections)
+
+
+def differences(saved: dict, given: dict) -> list[str]:
+  """'key: saved -> given' for each key that makes two configs two runs."""
+  saved, given = flatten(saved), flatten(given)
+  absent = '(absent)'
+  return [
+    f'{key}: {saved.get(key, absent)!r} -> {given.get(key, absent)!r}'
+    for key in sorted(saved | given)
+    if saved.get(key, absent) != given.get(key, absent)
+    and not within(key, FREE_KEYS)
+  ]

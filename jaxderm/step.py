@@ -1,0 +1,239 @@
+"""Train and evaluation steps: pure functions, jitted over a mesh."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxderm import sharding
+from jaxderm.task import Batch, Task
+
+Array = jax.Array
+Prepare = Callable[[Batch, Array | None], Batch]
+
+
+# What a network may compute in.
+PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """All that a run consists of; the next state depends on nothing else.
+
+  Attributes:
+    step: Updates done, int32.
+    params: Parameters, float32.
+    batch_stats: Statistics of BatchNorm, float32.
+    opt_state: State of the optimiser.
+    key: The run's key; step k uses `fold_in(key, k)`.
+    rate: What every update is multiplied by; falls on a plateau.
+    bad_step: The first step whose loss or gradient was not finite, or -1.
+  """
+
+  step: Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  key: Array
+  rate: Array
+  bad_step: Array
+
+
+def cast(tree: Any, precision: str) -> Any:
+  """Arrays of floats to the precision that the network computes in.
+
+  The last layer ('logits') keeps float32, so that thresholds and losses see
+  logits of full precision.
+
+  Args:
+    tree: Parameters, or any tree of arrays.
+    precision: 'float32' or 'bfloat16'.
+  """
+  if precision == 'float32':
+    return tree
+
+  def narrow(path, x):
+    last = bool(path) and str(getattr(path[0], 'key', '')).startswith('logits')
+    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    return x.astype(PRECISIONS[precision]) if floating and not last else x
+
+  return jax.tree_util.tree_map_with_path(narrow, tree)
+
+
+def create_state(
+  network: nn.Module,
+  task: Task,
+  tx: optax.GradientTransformation,
+  example: Batch,
+  seed: int,
+  mesh: Mesh,
+) -> TrainState:
+  """A fresh state, the same on every device of the mesh.
+
+  It is made inside `jit`: `device_put` would alias buffers that the first
+  step then donates.
+
+  Args:
+    network: A network that is called with the task's inputs and `train`.
+    task: The task.
+    tx: The optimiser.
+    example: A prepared batch, or its shapes and types.
+    seed: Decides parameters, order, augmentation and dropout.
+    mesh: Where it lives.
+  """
+
+  @partial(jax.jit, out_shardings=sharding.replicated(mesh))
+  def init():
+    key, init_key = jax.random.split(jax.random.key(seed))
+    inputs = [jnp.zeros(example[k].shape, jnp.float32) for k in task.inputs]
+    variables = network.init(init_key, *inputs, False)
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=variables['params'],
+      batch_stats=variables.get('batch_stats', {}),
+      opt_state=tx.init(variables['params']),
+      key=key,
+      rate=jnp.ones((), jnp.float32),
+      bad_step=jnp.full((), -1, jnp.int32),
+    )
+
+  return init()
+
+
+def _mean(losses: Array, valid: Array) -> Array:
+  """Mean over the images that are no padding."""
+  return jnp.sum(losses * valid) / jnp.maximum(jnp.sum(valid), 1.0)
+
+
+def make_gradient(network: nn.Module, task: Task, precision: str) -> Callable:
+  """(params, batch_stats, batch, key) to ((loss, batch_stats), gradient)."""
+
+  def loss_fn(params, batch_stats, batch, key):
+    inputs = cast([batch[name] for name in task.inputs], precision)
+    logits, updated = network.apply(
+      {'params': cast(params, precision), 'batch_stats': batch_stats},
+      *inputs,
+      True,
+      mutable=['batch_stats'],
+      rngs={'dropout': key},
+    )
+    loss = _mean(task.loss(logits, batch), batch['valid'])
+    return loss, updated.get('batch_stats', batch_stats)
+
+  return jax.value_and_grad(loss_fn, has_aux=True)
+
+
+def _accumulated(gradient: Callable, parts: int) -> Callable:
+  """The same gradient, over `parts` parts of the batch one after the other.
+
+  The loss is the mean over the parts; BatchNorm sees one part at a time.
+  """
+
+  def accumulated(params, batch_stats, batch, key):
+    # Interleaved, so that every part holds rows of every device.
+    cut = jax.tree.map(
+      lambda x: jnp.moveaxis(
+        x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0
+      ),
+      dict(batch),
+    )
+
+    def body(carry, part):
+      batch_stats, total, loss_sum, k = carry
+      (loss, batch_stats), grads = gradient(
+        params, batch_stats, part, jax.random.fold_in(key, k)
+      )
+      total = jax.tree.map(jnp.add, total, grads)
+      return (batch_stats, total, loss_sum + loss, k + 1), None
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    start = (batch_stats, zeros, jnp.zeros(()), jnp.zeros((), jnp.int32))
+    (batch_stats, total, loss_sum, _), _ = jax.lax.scan(body, start, cut)
+    mean = jax.tree.map(lambda x: x / parts, total)
+    return (loss_sum / parts, batch_stats), mean
+
+  return gradient if parts == 1 else accumulated
+
+
+def make_train_step(
+  network: nn.Module,
+  task: Task,
+  tx: optax.GradientTransformation,
+  prepare: Prepare,
+  mesh: Mesh,
+  *,
+  accumulate: int = 1,
+  precision: str = 'float32',
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+  """`step(state, batch) -> (state, scalars)`; the state is donated.
+
+  Args:
+    network: The network.
+    task: The task.
+    tx: The optimiser.
+    prepare: (batch, key) to what the network expects: colour constancy,
+      augmentation, normalisation.
+    mesh: The devices.
+    accumulate: Parts that the batch is cut into to save memory.
+    precision: 'float32' or 'bfloat16', of the network's computation;
+      parameters, statistics and the loss are float32 always.
+  """
+  gradient = _accumulated(make_gradient(network, task, precision), accumulate)
+  everywhere, rows = sharding.replicated(mesh), sharding.by_row(mesh)
+
+  @partial(
+    jax.jit,
+    in_shardings=(everywhere, rows),
+    out_shardings=(everywhere, everywhere),
+    donate_argnums=0,
+  )
+  def step(state, batch):
+    key, prepare_key = jax.random.split(
+      jax.random.fold_in(state.key, state.step)
+    )
+    batch = prepare(batch, prepare_key)
+    (loss, batch_stats), grads = gradient(
+      state.params, state.batch_stats, batch, key
+    )
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updates = jax.tree.map(lambda u: u * state.rate, updates)
+    norm = optax.tree.norm(grads)
+    bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm)) & (state.bad_step < 0)
+    state = state.replace(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+      bad_step=jnp.where(bad, state.step, state.bad_step),
+    )
+    return state, {'loss': loss, 'gradient_norm': norm}
+
+  return step
+
+
+def make_eval_step(
+  network: nn.Module,
+  task: Task,
+  prepare: Prepare,
+  mesh: Mesh,
+  *,
+  precision: str = 'float32',
+) -> Callable[[Any, Any, Batch], dict[str, Array]]:
+  """`step(params, batch_stats, batch) -> columns [B]`, with each image's loss."""
+  rows = sharding.by_row(mesh)
+
+  @partial(jax.jit, out_shardings=rows)
+  def step(params, batch_stats, batch):
+    batch = prepare(batch, None)
+    inputs = cast([batch[name] for name in task.inputs], precision)
+    variables = {'params': cast(params, precision), 'batch_stats': batch_stats}
+    logits = network.apply(variables, *inputs, False)
+    columns = task.rows(task.probabilities(logits), batch)
+    return columns | {'loss': task.loss(logits, batch)}
+
+  return step

@@ -1,0 +1,66 @@
+"""The folder of a run: whose it is, and whether it will do."""
+
+import pathlib
+import shutil
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxderm import recipe, sharding
+from jaxderm.checkpoint import load_json
+from jaxderm.data.split import Split
+from jaxderm.step import TrainState
+from jaxderm.writer import write_json
+
+
+def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Makes the run's folder, or checks that it belongs to this config.
+
+  The config itself is written once all else has been found in order.
+
+  Raises:
+    ValueError: It belongs to another config; names the keys that differ.
+    OSError: It cannot be written, or the disk is nearly full.
+  """
+  path = workdir / 'config.json'
+  if path.exists():
+    differing = recipe.differences(load_json(path), config.to_dict())
+    if differing:
+      raise ValueError(
+        f'{workdir} holds a run of another config. What differs (there -> '
+        'here):\n  ' + '\n  '.join(differing) + '\nChoose another --workdir, '
+        'or start with the same values to go on with that run.'
+      )
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    probe = workdir / f'.probe{jax.process_index()}'
+    probe.write_bytes(b'0' * 4096)
+    probe.unlink()
+  except OSError as error:
+    raise OSError(
+      f'--workdir {workdir} cannot be written ({error.strerror}). Choose a '
+      'folder on a disk with space, where you may write.'
+    ) from None
+
+
+def check_space(workdir: pathlib.Path, state: TrainState) -> None:
+  """Raises OSError if the disk cannot hold the checkpoints of a run."""
+  arrays = [x for x in jax.tree.leaves(state) if x.dtype != state.key.dtype]
+  # The latest, the best, and the one being written before one of them goes.
+  needed = 3 * sum(x.nbytes for x in arrays) + (64 << 20)
+  free = shutil.disk_usage(workdir).free
+  if free < needed:
+    raise OSError(
+      f'{workdir} has {free >> 20} MiB free; checkpoints of this network '
+      f'need {needed >> 20} MiB. Free some space or choose another --workdir.'
+    )
+
+
+def record(config: ConfigDict, split: Split, workdir: pathlib.Path) -> None:
+  """Writes `config.json` and `split.json` of a run, if they are not there."""
+  path = workdir / 'config.json'
+  if jax.process_index() == 0 and not path.exists():
+    split.write(workdir / 'split.json')
+    # Last: a folder with a config is a run.
+    write_json(path, config.to_dict())
+  sharding.barrier('record')

@@ -1,0 +1,95 @@
+"""Each config, shrunk, trains a few steps: what it names works together."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxderm import train
+from jaxderm.checkpoint import Checkpoints
+
+CONFIGS = Path(__file__).parent.parent / 'configs'
+QUICK = [
+  ('folder', 'yang2021/UNet'),
+  ('isic2018_unetpp', 'UNet'),
+  ('isic2018_unetpp', 'UNetPlusPlus'),
+  ('ph2_unetpp', 'UNet'),
+  ('ph2_unetpp', 'UNetPlusPlus'),
+  ('synthetic', 'UNet'),
+]
+# An EfficientNet takes more than a minute to compile on a CPU.
+SLOW = [
+  ('folder', 'yang2021/EfficientUNetPlusPlus'),
+  ('isic2018_unetpp', 'EfficientUNetPlusPlus'),
+  ('isic2018_unetpp', 'EfficientNetUNet'),
+  ('ph2_unetpp', 'EfficientUNetPlusPlus'),
+  ('ph2_unetpp', 'EfficientNetUNet'),
+]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compile_quickly():
+  """Two steps are sooner done than made fast."""
+  name = 'jax_disable_most_optimizations'
+  before = jax.config.read(name)
+  jax.config.update(name, True)
+  yield
+  jax.config.update(name, before)
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return tmp_path_factory.mktemp('data')
+
+
+def shrunk(name, system, data_dir):
+  path = CONFIGS / f'{name}.py'
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(system)
+  config.data.name = 'synthetic'
+  config.data.options = dict(n=24, size=32)
+  config.data.data_dir = str(data_dir)
+  config.data.size = 32
+  config.data.batch_size = 8
+  config.evaluate.batch_size = 8
+  config.evaluate.resamples = 20
+  config.epochs = 1
+  return config
+
+
+def test_every_config_is_trained():
+  names = {path.stem for path in CONFIGS.glob('*.py')}
+  assert {name for name, _ in QUICK + SLOW} == names
+
+
+@pytest.mark.parametrize(
+  'name, system',
+  [*QUICK, *(pytest.param(*x, marks=pytest.mark.slow) for x in SLOW)],
+)
+def test_two_steps(name, system, data_dir, tmp_path):
+  config = shrunk(name, system, data_dir)
+  workdir = tmp_path / 'run'
+  train.train(config, workdir)
+  split = json.loads((workdir / 'split.json').read_text())
+  assert len(split['train']) // 8 == 2
+  events = [json.loads(x) for x in (workdir / 'metrics.jsonl').open()]
+  assert [(e['step'], e['kind']) for e in events][-1] == (2, 'validation')
+  assert max(e['step'] for e in events if e['kind'] == 'train') == 2
+  for event in events:
+    assert all(
+      math.isfinite(v) for k, v in event.items() if k not in ('kind',)
+    ), event
+  rates = [e['learning_rate'] for e in events if e['kind'] == 'train']
+  highest = pytest.approx(config.optim.learning_rate)
+  assert rates
+  assert all(0 <= r < config.optim.learning_rate or r == highest for r in rates)
+  saved = json.loads((workdir / 'config.json').read_text())
+  assert saved['model']['system'].endswith(system)
+  checkpoints = Checkpoints(workdir / 'checkpoints')
+  assert checkpoints.latest() == 2
+  checkpoints.close()
