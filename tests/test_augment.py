@@ -1,13 +1,16 @@
 """Augmentation: exact moves, sampling against SciPy, keys and recipes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from compiling import quick_jit
 from scipy import ndimage
 
-from jaxderm.data import augment
+from jaxderm.data import augment, geometry
 
 KEY = jax.random.key(0)
 SIZE = 24
@@ -25,8 +28,18 @@ def smooth(count=4, height=SIZE, width=SIZE, seed=0):
   return {'image': jnp.asarray(image, jnp.float32), 'mask': jnp.asarray(mask)}
 
 
-def apply(batch, recipe, key=KEY):
-  return jax.jit(lambda k, b: augment.augment(k, b, recipe))(key, batch)
+def apply(batch, recipe, jit=quick_jit):
+  return jit(lambda k, b: augment.augment(k, b, recipe))(KEY, batch)
+
+
+apply_exactly = functools.partial(apply, jit=jax.jit)
+
+
+@functools.cache
+def compiled(name):
+  """(key, batch) to batch by a paper's recipe, given as a config has it."""
+  recipe = ml_collections.ConfigDict(augment.RECIPES[name])
+  return quick_jit(lambda k, b: augment.augment(k, b, recipe))
 
 
 def fraction_changed(before, after):
@@ -40,7 +53,7 @@ def fraction_changed(before, after):
 @pytest.mark.parametrize('size', [(SIZE, SIZE), (13, 18)])
 def test_flips_are_exact(name, axis, size):
   batch = smooth(3, *size)
-  actual = apply(batch, {name: {'p': 1.0}})
+  actual = apply_exactly(batch, {name: {'p': 1.0}})
   for entry in ('image', 'mask'):
     expected = np.flip(batch[entry], axis)
     np.testing.assert_array_equal(actual[entry], expected)
@@ -49,7 +62,7 @@ def test_flips_are_exact(name, axis, size):
 @pytest.mark.parametrize('size', [SIZE, 17])
 def test_rot90_is_exact_and_takes_all_three_turns(size):
   batch = smooth(40, size, size)
-  actual = apply(batch, {'rot90': {'p': 1.0}})
+  actual = apply_exactly(batch, {'rot90': {'p': 1.0}})
   seen = set()
   for i in range(40):
     turns = [
@@ -87,7 +100,7 @@ def test_warp_against_scipy(matrix, mode):
   height, width = 20, 31
   batch = smooth(1, height, width)
   image, mask = batch['image'][0], batch['mask'][0]
-  actual, moved = augment.warp(
+  actual, moved = geometry.warp(
     image, mask, jnp.asarray(matrix, jnp.float32), mode=mode
   )
   centre = np.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
@@ -184,7 +197,7 @@ def test_every_operation(name):
 def test_nothing_changes_a_bit_at_p_zero():
   recipe = {name: {'p': 0.0} for name in augment.OPERATIONS if name != 'border'}
   batch = smooth(4, 20, 26)
-  after = apply(batch, recipe)
+  after = apply_exactly(batch, recipe)
   np.testing.assert_array_equal(after['image'], batch['image'])
   np.testing.assert_array_equal(after['mask'], batch['mask'])
 
@@ -194,16 +207,14 @@ def test_undrawn_images_of_a_whole_recipe_keep_every_bit():
   batch = smooth(64)
   for arguments in recipe.values():
     arguments['p'] = 0.05
-  after = apply(batch, recipe)
+  after = apply_exactly(batch, recipe)
   same = 1 - fraction_changed(batch['image'], after['image'])
   assert 0.4 < same < 0.9  # 0.95**9 = 0.63 of the images are left alone
 
 
 def test_draws_depend_on_key_and_place_alone():
-  run = jax.jit(
-    lambda key, batch: augment.augment(key, batch, augment.RECIPES['yang2021'])
-  )
-  batch = smooth(6)
+  run = compiled('yang2021')
+  batch = smooth(4)
   whole = run(KEY, batch)
   again = run(KEY, batch)
   part = run(KEY, {k: v[:2] for k, v in batch.items()})
@@ -218,7 +229,7 @@ def test_draws_do_not_depend_on_other_operations():
   """Colours do not change where pixels come from, nor does the order."""
   batch = smooth(4)
   recipe = augment.RECIPES['yang2021']
-  whole = apply(batch, recipe)['mask']
+  whole = compiled('yang2021')(KEY, batch)['mask']
   geometry = {k: v for k, v in recipe.items() if k in augment.GEOMETRY}
   backwards = dict(reversed(geometry.items()))
   assert list(backwards) != list(geometry)
@@ -333,10 +344,9 @@ def test_a_mask_of_another_size_is_refused():
 
 @pytest.mark.parametrize('name', augment.RECIPES)
 def test_recipes_run_from_a_config(name):
-  recipe = ml_collections.ConfigDict(augment.RECIPES[name])
-  augment.check(recipe)
-  batch = smooth(3)
-  after = apply(batch, recipe)
+  augment.check(ml_collections.ConfigDict(augment.RECIPES[name]))
+  batch = smooth(4)
+  after = compiled(name)(KEY, batch)
   assert set(np.unique(after['mask'])) <= {0, 1}
   assert bool(jnp.all(jnp.isfinite(after['image'])))
   if name != 'none':

@@ -1,12 +1,15 @@
 """What every decoder promises, alone and in a Segmenter."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import draw, quick_jit
 
 from jaxderm.cost import parameters
 from jaxderm.models import decoders, encoders, layers
@@ -58,8 +61,9 @@ def test_decodes_to_the_size_of_the_image(name, side):
 
 
 @pytest.mark.parametrize('name', DECODERS)
-@pytest.mark.parametrize('side', [(64, 64), (65, 33), (50, 71)])
-@pytest.mark.parametrize('classes', [1, 2])
+@pytest.mark.parametrize(
+  'side, classes', [((64, 64), 1), ((65, 33), 2), ((50, 71), 1)]
+)
 def test_segments_any_size(name, side, classes):
   make, finest = DECODERS[name]
   encoder = Small() if finest == 1 else encoders.EfficientNetB0()
@@ -74,15 +78,16 @@ def test_segments_any_size(name, side, classes):
 
 def test_segmenter_crops_what_it_padded():
   """The logits of a part of an image that is padded are those of the part."""
-  network = Segmenter(Small(), decoders.UNet((4, 3, 2)), multiple=8)
-  image = jax.random.normal(KEY, (1, 13, 10, 3))
-  variables = jax.jit(network.init)(KEY, image)
+  taps = ('stage1', 'stage2')
+  network = Segmenter(Small(taps=taps), decoders.UNet((3,)), multiple=8)
+  image = np.random.default_rng(0).normal(size=(1, 13, 10, 3))
+  variables = draw(network, image)
   padded = np.pad(image, ((0, 0), (0, 3), (0, 6), (0, 0)), 'edge')
-  apply = jax.jit(network.apply)
+  apply = quick_jit(network.apply)
+  logits = np.asarray(apply(variables, image))
+  assert logits.std() > 0.1
   np.testing.assert_allclose(
-    apply(variables, image),
-    apply(variables, padded)[:, :13, :10],
-    atol=1e-5,
+    logits, apply(variables, padded)[:, :13, :10], atol=1e-5
   )
 
 
@@ -115,21 +120,34 @@ def test_size_of_unetpp(changes, expected):
   assert parameters(network, 32)[0] == expected
 
 
-def test_pruned_unetpp_is_a_head_of_the_full_one():
-  taps = Small().taps
+class Nested(NamedTuple):
+  """A small UNet++ with a head for each depth, compiled."""
 
-  def network(depth):
+  make: Callable[..., nn.Module]
+  apply: Callable[..., tuple[jax.Array, ...]]
+  variables: dict
+  image: np.ndarray
+
+
+@pytest.fixture(scope='module', params=[True, False], ids=['dense', 'plain'])
+def nested(request):
+  def make(depth=3):
     return Segmenter(
-      Small(taps=taps[: depth + 1]),
-      decoders.UNetPlusPlus(depth, deep_supervision=True),
+      Small(taps=Small().taps[: depth + 1]),
+      decoders.UNetPlusPlus(depth, request.param, deep_supervision=True),
       multiple=8,
     )
 
-  image = jax.random.normal(KEY, (2, 16, 24, 3))
-  full = jax.jit(network(3).init)(KEY, image)
-  heads = jax.jit(network(3).apply)(full, image)
+  image = np.random.default_rng(0).normal(size=(2, 8, 16, 3))
+  variables = draw(make(), image)
+  return Nested(make, quick_jit(make().apply), variables, image)
+
+
+def test_pruned_unetpp_is_a_head_of_the_full_one(nested):
+  heads = nested.apply(nested.variables, nested.image)
   assert len(heads) == 3
-  pruned = jax.eval_shape(network(2).init, KEY, image)
+  small = nested.make(depth=2)
+  pruned = jax.eval_shape(small.init, KEY, nested.image)
 
   def subset(part, whole):
     return (
@@ -138,39 +156,30 @@ def test_pruned_unetpp_is_a_head_of_the_full_one():
       else whole
     )
 
-  variables = subset(pruned, full)
-  assert parameters(network(2), 16) < parameters(network(3), 16)
-  ours = jax.jit(network(2).apply)(variables, image)
+  variables = subset(pruned, nested.variables)
+  assert count(pruned) < count(nested.variables)
+  ours = quick_jit(small.apply)(variables, nested.image)
   assert len(ours) == 2
   for pruned_head, head in zip(ours, heads, strict=False):
     np.testing.assert_allclose(pruned_head, head, atol=1e-5)
   assert not np.allclose(heads[1], heads[2], atol=1e-2)
 
 
-@pytest.mark.parametrize('dense', [True, False])
-def test_unetpp_head_rests_on_the_triangle_before_it(dense):
+def test_unetpp_head_rests_on_the_triangle_before_it(nested):
   """X(0, j) is made of the nodes X(i, k) with i + k <= j, and of no other."""
-  decoder = decoders.UNetPlusPlus(dense=dense, deep_supervision=True)
-  x = tuple(jax.random.normal(KEY, s.shape) for s in pyramid((8, 8), 1))
-  variables = jax.jit(decoder.init)(KEY, x)
-
-  @jax.jit
-  def gradients(params):
-    return jax.jacrev(
-      lambda p: [
-        jnp.sum(head**2)
-        for head in decoder.apply({**variables, 'params': p}, x)
-      ]
-    )(params)
-
-  for j, gradient in enumerate(gradients(variables['params']), start=1):
-    used = {
-      name
-      for name, part in gradient.items()
-      if any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(part))
-    }
+  heads = nested.apply(nested.variables, nested.image)
+  used = [set() for _ in heads]
+  params = nested.variables['params']
+  for name, node in params['decoder'].items():
+    other = jax.tree.map(lambda x: 1.5 * x, node)
+    decoder = {**params['decoder'], name: other}
+    changed = {**nested.variables, 'params': {**params, 'decoder': decoder}}
+    for k, head in enumerate(nested.apply(changed, nested.image)):
+      if not np.array_equal(head, heads[k]):
+        used[k].add(name)
+  for j, names in enumerate(used, start=1):
     nodes = {f'x{i}{k}' for i in range(3) for k in range(1, j + 1 - i)}
-    assert used == nodes
+    assert names == nodes
 
 
 @pytest.mark.parametrize('depth', [0, 4])
@@ -184,10 +193,11 @@ def test_unet_needs_a_width_for_each_skip():
     shapes(decoders.UNet((4, 4)), pyramid((32, 32), 1))
 
 
+@cache
 def efficientnet(**changes):
-  return Segmenter(
-    encoders.EfficientNetB1(), decoders.ResidualDecoder(**changes)
-  )
+  """Its parameters: trainable ones, and all."""
+  decoder = decoders.ResidualDecoder(**changes)
+  return parameters(Segmenter(encoders.EfficientNetB1(), decoder), 64)
 
 
 class Inception(nn.Module):
@@ -227,15 +237,15 @@ class Separable(nn.Module):
   ],
 )
 def test_size_of_the_residual_decoder(changes, trainable, everything):
-  assert parameters(efficientnet(**changes), 64) == (trainable, everything)
+  assert efficientnet(**changes) == (trainable, everything)
 
 
 def test_prelu_has_a_slope_for_each_channel():
   # The coarsest skip has 672 channels; each stage has two activations in its
   # residual and one after it, of the stage's width: 256, 128, 64, 32, 16, 8.
   slopes = 672 + 3 * (256 + 128 + 64 + 32 + 16 + 8)
-  with_slopes = parameters(efficientnet(activation='prelu'), 64)[0]
-  assert with_slopes - parameters(efficientnet(), 64)[0] == slopes
+  with_slopes, _ = efficientnet(activation='prelu')
+  assert with_slopes - efficientnet()[0] == slopes
 
 
 def test_xception_unetpp_is_this_decoder():
@@ -258,13 +268,13 @@ def test_residual_stage_by_hand():
   """With convolutions that are identities, and a shortcut that doubles."""
   stage = Stage(1, activation='leaky_relu')
   x = jnp.array([-1.0, 2.0]).reshape(1, 1, 2, 1)
-  variables = stage.init(KEY, x)
+  variables = quick_jit(stage.init)(KEY, x)
   centre = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1)
   params = jax.tree.map(
     lambda p: centre if p.ndim == 4 else p, variables['params']
   )
   params['residual1']['norm_shortcut']['scale'] = jnp.array([2.0])
-  y = stage.apply({**variables, 'params': params}, x)
+  y = quick_jit(stage.apply)({**variables, 'params': params}, x)
   # -1 is activated to -0.1 and again to -0.01; with the shortcut, -2, it is
   # -2.01, and a tenth of that in the end. 2 becomes 2 + 4. The epsilons of
   # the normalisations take a thousandth.
@@ -297,21 +307,23 @@ def test_raw_upsamplings_go_on_to_every_finer_level():
 
 def test_dropout_of_the_residual_decoder():
   decoder = decoders.ResidualDecoder(base=2, activation='none', dropout=0.0)
-  x = tuple(jnp.ones(s.shape) for s in pyramid((32, 32), 2, levels=1))
-  variables = jax.jit(decoder.init)(KEY, x)
+  x = tuple(np.ones(s.shape) for s in pyramid((32, 32), 2, levels=1))
+  variables = draw(decoder, x)
 
-  @partial(jax.jit, static_argnums=(1, 2))
-  def zeros(key, train, dropout):
-    y, _ = decoder.clone(dropout=dropout).apply(
+  @partial(quick_jit, static_argnums=1)
+  def zeros(key, train):
+    y, _ = decoder.apply(
       variables, x, train, mutable=['batch_stats'], rngs={'dropout': key}
     )
     return y == 0
 
   # A twentieth of the features is zero before the head, of 4096.
-  assert 0.03 < float(jnp.mean(zeros(KEY, True, 0.0))) < 0.07
-  assert not jnp.any(zeros(KEY, False, 0.0))
-  _, sown = decoder.clone(dropout=0.1).apply(
-    variables, x, False, capture_intermediates=True, mutable='intermediates'
+  assert 0.03 < float(jnp.mean(zeros(KEY, True))) < 0.07
+  assert not jnp.any(zeros(KEY, False))
+  _, sown = jax.eval_shape(
+    lambda: decoder.clone(dropout=0.1).apply(
+      variables, x, False, capture_intermediates=True, mutable='intermediates'
+    )
   )
   dropouts = [k for k in sown['intermediates'] if k.startswith('Dropout')]
   # After the pool, the concatenation, the last upsampling; before the head.

@@ -5,11 +5,11 @@ A recipe maps names to arguments; a name that is missing is off:
   recipe = dict(rotate=dict(p=0.5, degrees=180.0), hflip=dict())
   batch = augment(key, batch, recipe)
 
-All geometry is composed into one affine map per image and sampled once:
-bilinear for the image, nearest for the mask. Colours follow, image only. Both
-tables below are in the order of application, whatever the recipe's order. The
-draws of an image are a function of the key, the image's place in the batch and
-the operation's name, not of the batch's size or of the other operations.
+All geometry (`geometry`) is composed into one affine map per image and sampled
+once: bilinear for the image, nearest for the mask. Colours follow, image only.
+Both tables below are in the order of application, whatever the recipe's order.
+The draws of an image are a function of the key, the image's place in the batch
+and the operation's name, not of the batch's size or of the other operations.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxderm.data import colour
+from jaxderm.data import colour, geometry
 
 Array = jax.Array
 Recipe = Mapping[str, Mapping[str, Any]]
@@ -106,10 +106,18 @@ def _by_name(*functions: Callable) -> dict[str, Callable]:
 
 
 GEOMETRY = _by_name(
-  scale, zoom, rotate, shift, rot90, hflip, vflip, centre_crop, crop
+  geometry.scale,
+  geometry.zoom,
+  geometry.rotate,
+  geometry.shift,
+  geometry.rot90,
+  geometry.hflip,
+  geometry.vflip,
+  geometry.centre_crop,
+  geometry.crop,
 )
 COLOUR = _by_name(brightness, exposure, contrast, clahe, hsv, cutout, noise)
-OPERATIONS = {**GEOMETRY, **COLOUR, 'border': border}
+OPERATIONS = {**GEOMETRY, **COLOUR, 'border': geometry.border}
 
 
 def _right(name: str) -> dict[str, Any]:
@@ -171,7 +179,8 @@ def _augment_one(key: Array, image: Array, mask: Array | None, recipe: Recipe):
     # HIGHEST: accelerators otherwise round the products to ten bits or fewer.
     matrix = jnp.matmul(matrix, step, precision=jax.lax.Precision.HIGHEST)
   if used:
-    image, mask = warp(image, mask, matrix, **recipe.get('border', {}))
+    edge = recipe.get('border', {})
+    image, mask = geometry.warp(image, mask, matrix, **edge)
   for name in (name for name in COLOUR if name in recipe):
     wanted, own, arguments = _draw(key, name, recipe[name])
     image = jnp.where(wanted, COLOUR[name](own, image, **arguments), image)

@@ -199,6 +199,7 @@ def _build(
       return
     for left in path.parent.glob(f'{_UNFINISHED}*') if certain else ():
       shutil.rmtree(left, ignore_errors=True)
+    print(f'{builder.name}: licence: {builder.LICENCE}', flush=True)
     place = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=path.parent))
     try:
       made = builder(data_dir=place, options=options)
@@ -245,7 +246,6 @@ def main(argv: Sequence[str]) -> None:
   values = flags.FLAGS
   given = {n: values[n].value for n in _option_flags()}
   options = {n: v for n, v in given.items() if v is not None}
-  print(f'Licence: {DATASETS[values.dataset].LICENCE}', flush=True)
   try:
     dataset = open_or_build(
       values.dataset, values.manual_dir, values.data_dir, **options

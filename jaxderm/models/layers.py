@@ -1,13 +1,12 @@
 """What every network is made of. Encoders and decoders import only this.
 
-The modules are here; the functions they stand on are in `ops`, and are reached
-through this module too.
+The modules are here; the functions they stand on are in `ops`, what collects an
+encoder's feature maps is in `taps`, and both are reached through this module.
 """
 
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
@@ -21,6 +20,7 @@ from jaxderm.models.ops import (
   max_pool,
   upsample,
 )
+from jaxderm.models.taps import Array, Pyramid, Taps
 
 __all__ = [
   'ACTIVATIONS',
@@ -43,9 +43,6 @@ __all__ = [
   'max_pool',
   'upsample',
 ]
-
-Array = jax.Array
-Pyramid = tuple[Array, ...]  # [B, H, W, C] each, finest first
 
 ORIGINS = ('keras', 'torch')
 # Epsilon, and what a step keeps of the old statistics.
