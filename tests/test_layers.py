@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -131,6 +133,20 @@ def test_max_pool_equals_reduce_window(side):
   x = normal(0, 2, *side, 3)
   expected = nn.max_pool(x, (2, 2), (2, 2), 'VALID')
   np.testing.assert_array_equal(layers.max_pool(x), expected)
+
+
+@pytest.mark.parametrize('side', SIZES)
+def test_max_pool_sends_the_gradient_to_the_first_of_equals(side):
+  x = jnp.round(2 * normal(0, 2, *side, 3))  # whole numbers: many are equal
+
+  def weighed(pool, x):
+    y = pool(x)
+    return jnp.sum(y * jnp.arange(y.size).reshape(y.shape))
+
+  ours = jax.grad(lambda x: weighed(layers.max_pool, x))(x)
+  lax_pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
+  expected = jax.grad(lambda x: weighed(lax_pool, x))(x)
+  np.testing.assert_array_equal(ours, expected)
 
 
 def test_max_pool_of_padding_is_not_zero():

@@ -64,6 +64,51 @@ def conv(
   )
 
 
+def _best_of_four(x: Array) -> tuple[Array, Array]:
+  """Greatest of each 2x2 window and which it is, 0 to 3; the first of equals."""
+  height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+  windows = einops.rearrange(
+    x[:, :height, :width], 'b (h p) (w q) c -> p q b h w c', p=2, q=2
+  )
+  (a, b), (c, d) = windows
+  upper, lower = jnp.maximum(a, b), jnp.maximum(c, d)
+  place = jnp.where(
+    lower > upper,
+    jnp.where(d > c, jnp.int8(3), jnp.int8(2)),
+    jnp.where(b > a, jnp.int8(1), jnp.int8(0)),
+  )
+  return jnp.maximum(upper, lower), place
+
+
+@jax.custom_vjp
+def _max_pool_2x2(x: Array) -> Array:
+  """Windows that do not overlap, with a gradient that nothing can upset.
+
+  XLA's own (select-and-scatter) is slow and differs from run to run on a GPU.
+  The gradient of `max` asks which inputs equal the maximum, and where XLA
+  computes them anew and rounds otherwise, none does: 0 / 0. Here the forward
+  pass remembers the place.
+  """
+  return _best_of_four(x)[0]
+
+
+def _max_pool_2x2_forward(x: Array):
+  best, place = _best_of_four(x)
+  return best, (place, jnp.zeros((0, *x.shape[1:3]), x.dtype))
+
+
+def _max_pool_2x2_backward(saved, gradient: Array):
+  place, like = saved
+  parts = [jnp.where(place == i, gradient, 0) for i in range(4)]
+  parts = jnp.stack(parts).reshape(2, 2, *gradient.shape)
+  dx = einops.rearrange(parts, 'p q b h w c -> b (h p) (w q) c')
+  below, right = like.shape[1] - dx.shape[1], like.shape[2] - dx.shape[2]
+  return (jnp.pad(dx, ((0, 0), (0, below), (0, right), (0, 0))),)
+
+
+_max_pool_2x2.defvjp(_max_pool_2x2_forward, _max_pool_2x2_backward)
+
+
 def max_pool(
   x: Array,
   size: int = 2,
@@ -72,11 +117,7 @@ def max_pool(
 ) -> Array:
   """Maximum of each window; padding never wins."""
   if (size, stride, padding) == (2, 2, 'VALID'):
-    # Windows that do not overlap: a reshape, whose gradient XLA need not
-    # scatter (and which is then the same in every run on a GPU).
-    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    x = x[:, :height, :width]
-    return einops.reduce(x, 'b (h p) (w q) c -> b h w c', 'max', p=2, q=2)
+    return _max_pool_2x2(x)
   return nn.max_pool(x, (size, size), (stride, stride), padding)
 
 
