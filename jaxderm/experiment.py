@@ -101,8 +101,7 @@ def make(config: ConfigDict) -> Experiment:
     network.encoder.normalisation,
   )
   made_task = make_task(config.loss.to_dict(), settings.threshold)
-  for view in settings.views:
-    optim.choose(inference.VIEWS, view, 'evaluate.views')
+  inference.check_views(settings.views)
   monitor = config.monitor.to_dict()
   known = ('loss', *made_task.score_names)
   optim.choose(known, config.monitor.name, 'monitor.name')

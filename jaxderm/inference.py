@@ -37,6 +37,13 @@ VIEWS: dict[str, tuple[Callable, Callable]] = {
 }
 
 
+def check_views(views: Sequence[str]) -> list[tuple[Callable, Callable]]:
+  """The views of those names, or a ValueError that says which there are."""
+  if not views:
+    raise ValueError("evaluate.views is empty; 'identity' is the image as is.")
+  return [choose(VIEWS, view, 'evaluate.views') for view in views]
+
+
 def make_predict(
   network: nn.Module,
   task: Task,
@@ -59,7 +66,7 @@ def make_predict(
   Raises:
     ValueError: No such view.
   """
-  pairs = [choose(VIEWS, view, 'evaluate.views') for view in views]
+  pairs = check_views(views)
 
   @partial(jax.jit, out_shardings=sharding.by_row(mesh))
   def predict(variables, batch):
@@ -91,7 +98,7 @@ def mean_of_members(
     batch: A placed batch.
     weights: One per member; equal if None.
   """
-  weights = weights or [1.0] * len(members)
+  weights = [1.0] * len(members) if weights is None else list(weights)
   total = sum(
     w * predict(m, batch) for w, m in zip(weights, members, strict=True)
   )

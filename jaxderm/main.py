@@ -40,6 +40,9 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them, from 0.')
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', None, 'There are other hosts; looked for unless given.'
+)
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error came from.')
 
 
@@ -61,7 +64,10 @@ def run() -> int:
   """Does what the flags say; returns the exit status."""
   workdir = pathlib.Path(_WORKDIR.value).absolute()
   sharding.join_hosts(
-    _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    _COORDINATOR.value,
+    _NUM_PROCESSES.value,
+    _PROCESS_ID.value,
+    distributed=_DISTRIBUTED.value,
   )
   config = load_config(workdir)
   # Imported where they are needed: orbax, grain and tfds take seconds.

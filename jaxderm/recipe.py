@@ -4,6 +4,8 @@ A file under `configs/` starts from `default()` and changes values. The keys
 are locked: a misspelt one is an error that lists the right ones.
 """
 
+import json
+
 from ml_collections import ConfigDict, config_dict
 
 # Keys that say where things are or how to show them: a run may be resumed,
@@ -121,6 +123,8 @@ def within(key: str, sections: tuple[str, ...]) -> bool:
 
 def differences(saved: dict, given: dict) -> list[str]:
   """'key: saved -> given' for each key that makes two configs two runs."""
+  # As JSON has them: a tuple comes back as a list.
+  given = json.loads(json.dumps(given))
   saved, given = flatten(saved), flatten(given)
   absent = '(absent)'
   return [

@@ -20,6 +20,7 @@ _CLUSTERS = (
   ('SLURM_STEP_NUM_TASKS', lambda value: int(value) > 1),
   ('OMPI_COMM_WORLD_SIZE', lambda value: int(value) > 1),
   ('TPU_WORKER_HOSTNAMES', lambda value: ',' in value),
+  ('TPU_PROCESS_ADDRESSES', lambda value: ',' in value),
   ('JOBSET_NAME', bool),  # Kubernetes
   ('JAX_COORDINATOR_ADDRESS', bool),
 )
@@ -29,16 +30,21 @@ def join_hosts(
   coordinator: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
+  *,
+  distributed: bool | None = None,
 ) -> None:
   """Joins the processes of one run; does nothing where there is only one.
 
-  JAX finds SLURM, Open MPI, TPU pods and Kubernetes by itself; anywhere else
-  name all three arguments, the same in every process but for `process_id`.
+  Under `srun`, Open MPI, on TPU pods and in Kubernetes JobSets this is found
+  out; `distributed` says so where it is not (an indexed Job, a TPU VM without
+  environment variables), and JAX finds the other hosts. Anywhere else name all
+  three arguments, the same in every process but for `process_id`.
 
   Args:
     coordinator: 'host:port' of process 0.
     num_processes: How many processes there are.
     process_id: Which of them this is, from 0.
+    distributed: Whether there are several processes; looked for if None.
 
   Raises:
     ValueError: Only some of the three are given.
@@ -51,9 +57,13 @@ def join_hosts(
         f'{given}. Give all three, or none on SLURM, TPU or Kubernetes.'
       )
     jax.distributed.initialize(coordinator, num_processes, process_id)
-  elif any(
-    name in os.environ and here(os.environ[name]) for name, here in _CLUSTERS
-  ):
+    return
+  if distributed is None:
+    distributed = any(
+      name in os.environ and several(os.environ[name])
+      for name, several in _CLUSTERS
+    )
+  if distributed:
     jax.distributed.initialize()
 
 
@@ -83,6 +93,8 @@ def check_batch_size(batch_size: int, accumulate: int = 1) -> None:
     accumulate: Parts that a step is cut into, one after the other.
   """
   devices = jax.device_count()
+  if batch_size < 1:
+    raise ValueError(f'data.batch_size is {batch_size}; it must be 1 or more.')
   if accumulate < 1 or batch_size % accumulate:
     raise ValueError(
       f'data.batch_size is {batch_size}, which optim.accumulate='

@@ -1,6 +1,5 @@
 """Small tests spend their time on compiling: how to compile less, and faster."""
 
-import contextlib
 import functools
 
 import jax
@@ -15,17 +14,6 @@ quick_jit = functools.partial(
     'xla_llvm_disable_expensive_passes': True,
   },
 )
-
-
-@contextlib.contextmanager
-def quickly():
-  """Does the same to whatever is compiled inside, by a library too."""
-  before = jax.config.jax_disable_most_optimizations
-  jax.config.update('jax_disable_most_optimizations', True)
-  try:
-    yield
-  finally:
-    jax.config.update('jax_disable_most_optimizations', before)
 
 
 def draw(network, *inputs, seed=0):

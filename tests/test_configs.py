@@ -5,7 +5,6 @@ import json
 import math
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxderm import train
@@ -28,16 +27,6 @@ SLOW = [
   ('ph2_unetpp', 'EfficientUNetPlusPlus'),
   ('ph2_unetpp', 'EfficientNetUNet'),
 ]
-
-
-@pytest.fixture(scope='module', autouse=True)
-def compile_quickly():
-  """Two steps are sooner done than made fast."""
-  name = 'jax_disable_most_optimizations'
-  before = jax.config.read(name)
-  jax.config.update(name, True)
-  yield
-  jax.config.update(name, before)
 
 
 @pytest.fixture(scope='module')

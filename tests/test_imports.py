@@ -7,7 +7,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / 'jaxderm'
 FILES = sorted(ROOT.rglob('*.py'))
-SEE_CONFIGS = {'main', 'train', 'evaluate', 'predict'}
+SEE_CONFIGS = {
+  'main',
+  'train',
+  'workdirs',
+  'experiment',
+  'recipe',
+  'evaluate',
+  'predict',
+}
 DISK = {'checkpoint', 'data', 'pretrained', 'cv2', 'io', 'os', 'pathlib'}
 
 
@@ -95,6 +103,8 @@ ORDER = [  # a module imports none of those before it
   'step',
   'task',
   'losses',
+  'mask_losses',
+  'class_losses',
 ]
 
 

@@ -1,46 +1,19 @@
-import csv
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.spatial import distance
+from made_rows import row, some_rows
 from sklearn import metrics as reference
 
-from jaxderm import boundary, identities, intervals, metrics, rows
+from jaxderm import identities, intervals, metrics
 
 SQUARE = np.zeros((1, 6, 6), np.uint8)
 SQUARE[0, 1:3, 1:3] = 1
 NOTHING = np.zeros_like(SQUARE)
 ALL = np.ones_like(SQUARE)
 SHIFTED = np.roll(SQUARE, 1, axis=2)
-
-
-def row(name, lesion=None, tp=0, fp=0, fn=0, tn=0, **more):
-  ids = {'image_id': name, 'lesion_id': lesion or name}
-  return ids | {'tp': tp, 'fp': fp, 'fn': fn, 'tn': tn} | more
-
-
-def some_rows(images=40, lesions=15, seed=0):
-  rng = np.random.default_rng(seed)
-  return [
-    row(
-      f'i{i:03d}',
-      f'l{rng.integers(lesions):02d}',
-      *rng.integers(0, 500, 4).tolist(),
-      hausdorff=float(rng.random() * 100),
-      hd95=float(rng.random() * 50),
-    )
-    for i in range(images)
-  ]
-
-
-def blob(shape, centre, radii):
-  y, x = np.indices(shape)
-  return ((y - centre[0]) / radii[0]) ** 2 + (
-    (x - centre[1]) / radii[1]
-  ) ** 2 < 1
 
 
 @pytest.mark.parametrize(
@@ -311,98 +284,3 @@ def test_no_rows_raise():
     del r['lesion_id']
   with pytest.raises(ValueError, match=r"lack \['lesion_id'\]"):
     metrics.summarise(table)
-
-
-def test_rows_come_back_as_they_were(tmp_path):
-  table = some_rows(5)
-  odd = ['007', 'a,b', 'say "x"', 'line\nbreak', 'ünï']
-  for r, name in zip(table, odd, strict=True):
-    r |= {'image_id': name, 'hausdorff': 1 / 3, 'height': 560, 'site': ''}
-  path = tmp_path / 'rows.csv'
-  metrics.write_rows(path, table)
-  assert metrics.read_rows(path) == table
-  assert [p.name for p in tmp_path.iterdir()] == ['rows.csv']
-  by_column = {k: np.array([r[k] for r in table]) for k in table[0]}
-  metrics.write_rows(path, by_column)
-  assert metrics.read_rows(path) == table
-  with path.open(newline='') as file:
-    assert next(csv.reader(file)) == list(table[0])
-
-
-def test_text_that_looks_like_numbers_is_refused_and_nothing_is_lost(tmp_path):
-  path = tmp_path / 'rows.csv'
-  metrics.write_rows(path, some_rows(3))
-  before = path.read_bytes()
-  for code in ('00{}', 'nan', 'a\r{}'):
-    table = [r | {'code': code.format(i)} for i, r in enumerate(some_rows(3))]
-    with pytest.raises(ValueError, match="'code' (would not|has a carr)"):
-      rows.write_rows(path, table)
-  assert path.read_bytes() == before
-
-
-def test_broken_file_is_named(tmp_path):
-  path = tmp_path / 'rows.csv'
-  with pytest.raises(FileNotFoundError, match=r'rows\.csv'):
-    metrics.read_rows(path)
-  metrics.write_rows(path, some_rows(3))
-  path.write_text(path.read_text()[:-30])
-  with pytest.raises(ValueError, match=r'rows\.csv: row 3'):
-    metrics.read_rows(path)
-
-
-def by_scipy(predicted, true):
-  points = [np.argwhere(boundary.boundary(m)) for m in (predicted, true)]
-  ways = [distance.directed_hausdorff(*p)[0] for p in (points, points[::-1])]
-  table = distance.cdist(*points)
-  union = np.concatenate([table.min(axis=0), table.min(axis=1)])
-  return max(ways), np.percentile(union, 95)
-
-
-def test_hausdorff_agrees_with_scipy():
-  shape = (60, 80)
-  true = blob(shape, (30, 40), (20, 25))
-  for predicted in (
-    blob(shape, (28, 45), (15, 30)),
-    true | blob(shape, (5, 5), (4, 4)),
-    true & ~blob(shape, (30, 40), (5, 5)),
-    np.random.default_rng(0).random(shape) < 0.1,
-  ):
-    for pair in ((predicted, true), (true, predicted)):
-      np.testing.assert_allclose(
-        boundary.hausdorff(*pair), by_scipy(*pair), rtol=1e-12
-      )
-
-
-def test_hausdorff_by_hand():
-  # A pixel 3 down and 4 right of the other, and the union of 2 distances.
-  a, b = np.zeros((2, 10, 10), bool)
-  a[1, 1] = b[4, 5] = True
-  assert boundary.hausdorff(a, b) == (5.0, 5.0)
-  # 1 far pixel in a union of 1 + 2 distances 0, 0, 5: ranks 0, 1, 2, and 95 %
-  # of 2 is 1.9, so 0.9 of the way to 5.
-  b[1, 1] = True
-  assert boundary.hausdorff(a, b) == (5.0, pytest.approx(4.5))
-
-
-def test_hausdorff_of_empty_masks():
-  some, none = np.ones((3, 4), bool), np.zeros((3, 4), bool)
-  assert boundary.hausdorff(none, none) == (0, 0)
-  assert boundary.hausdorff(some, none) == (5, 5)
-  assert boundary.hausdorff(none, some[..., None] & none[..., None]) == (0, 0)
-  assert boundary.hausdorff(none, some) == (5, 5)
-  assert boundary.hausdorff(some, some) == (0, 0)
-
-
-def test_boundary_is_one_pixel_wide_and_follows_the_frame():
-  mask = np.zeros((6, 6), np.uint8)
-  mask[0:4, 1:5] = 1
-  expected = mask.astype(bool)
-  expected[1:3, 2:4] = False
-  np.testing.assert_array_equal(boundary.boundary(mask), expected)
-
-
-def test_hausdorff_refuses_other_shapes():
-  with pytest.raises(ValueError, match='differ in shape'):
-    boundary.hausdorff(np.ones((3, 4), bool), np.ones((4, 3), bool))
-  with pytest.raises(ValueError, match='one image'):
-    boundary.hausdorff(np.ones((2, 3, 4), bool), np.ones((2, 3, 4), bool))

@@ -235,7 +235,9 @@ def test_colours_stay_in_their_channels():
     resized = pipeline.resize(image, size)
     assert resized.shape == (size, size, 3)
     assert resized.dtype == np.uint8
-    np.testing.assert_array_equal(resized, np.tile(image[:1, :1], (size, size, 1)))
+    np.testing.assert_array_equal(
+      resized, np.tile(image[:1, :1], (size, size, 1))
+    )
 
 
 def test_shrinking_is_pillows_box():
@@ -282,9 +284,7 @@ def test_masks_of_odd_sizes():
 def test_a_mask_of_its_own_size_is_kept():
   mask = np.random.default_rng(1).integers(0, 2, (9, 9)).astype(np.uint8)
   for values in (mask, 255 * mask):
-    np.testing.assert_array_equal(
-      pipeline.resize_mask(values, 9)[..., 0], mask
-    )
+    np.testing.assert_array_equal(pipeline.resize_mask(values, 9)[..., 0], mask)
 
 
 def test_growing_a_mask_keeps_its_values_and_share():
@@ -299,3 +299,11 @@ def test_growing_a_mask_keeps_its_values_and_share():
 def test_no_mask_is_no_lesion():
   """Images without a mask are stored with one black pixel."""
   assert not pipeline.resize_mask(np.zeros((1, 1), np.uint8), 6).any()
+
+
+@pytest.mark.parametrize('turned', [False, True])
+def test_a_side_that_shrinks_is_averaged_though_the_other_grows(turned):
+  image = np.zeros((256, 20, 3), np.uint8)
+  image[::8] = 240
+  image = image.swapaxes(0, 1) if turned else image
+  np.testing.assert_array_equal(pipeline.resize(image, 32), 30)

@@ -163,9 +163,7 @@ def test_every_config_is_listed():
 def test_keys_are_those_of_the_recipe(path, system):
   config = get_config(path, system)
   right = {
-    k
-    for k in recipe.flatten(recipe.default().to_dict())
-    if not is_in(k, FREE)
+    k for k in recipe.flatten(recipe.default().to_dict()) if not is_in(k, FREE)
   }
   given = recipe.flatten(config.to_dict())
   assert {k for k in given if not is_in(k, FREE)} == right
@@ -295,11 +293,6 @@ def test_another_config_is_refused_by_its_keys(tmp_path):
   assert 'threads' not in str(told.value)
 
 
-@pytest.mark.xfail(
-  strict=True,
-  raises=ValueError,
-  reason='JSON has no tuples: differences sees a list and a tuple',
-)
 @pytest.mark.parametrize(
   'values',
   [
@@ -356,9 +349,7 @@ Disk = collections.namedtuple('Disk', 'total, used, free')
 def test_space_for_three_checkpoints(free, fits, tmp_path, monkeypatch):
   # A million float32 are 4 MiB; three of them and 64 MiB are 76.
   state = State(jax.random.key(0), jnp.zeros(1 << 20))
-  monkeypatch.setattr(
-    workdirs.shutil, 'disk_usage', lambda _: Disk(0, 0, free)
-  )
+  monkeypatch.setattr(workdirs.shutil, 'disk_usage', lambda _: Disk(0, 0, free))
   if fits:
     workdirs.check_space(tmp_path, state)
   else:

@@ -1,5 +1,6 @@
 """One device, many devices, many hosts: what can be said of them on one."""
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -183,9 +184,7 @@ def test_place_and_own_are_a_round_trip():
   for name, array in placed.items():
     assert array.shape == batch[name].shape
     assert array.dtype == batch[name].dtype
-    assert array.sharding.is_equivalent_to(
-      sharding.by_row(mesh), array.ndim
-    )
+    assert array.sharding.is_equivalent_to(sharding.by_row(mesh), array.ndim)
     back = sharding.own(array)
     assert isinstance(back, np.ndarray)
     np.testing.assert_array_equal(back, batch[name])
@@ -249,7 +248,7 @@ def test_uneven_rows_of_several_processes(counts, monkeypatch):
   """What each process gives is put in the order of the processes."""
   ends = np.cumsum((0, *counts))
   whole = np.arange(2 * ends[-1], dtype=np.int32).reshape(-1, 2) + 1
-  parts = [whole[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+  parts = [whole[a:b] for a, b in itertools.pairwise(ends)]
   most = max(counts)
 
   def all_processes(rows):
@@ -266,3 +265,18 @@ def test_uneven_rows_of_several_processes(counts, monkeypatch):
     gathered = sharding.gather_uneven(part)
     np.testing.assert_array_equal(gathered, whole)
     assert gathered.dtype == whole.dtype
+
+
+@pytest.mark.parametrize('size', [0, -8])
+def test_a_batch_of_nothing_is_refused(size):
+  with pytest.raises(ValueError, match=f'batch_size is {size}'):
+    sharding.check_batch_size(size)
+
+
+@pytest.mark.parametrize('distributed, calls', [(True, 1), (False, 0)])
+def test_one_can_say_that_there_are_others(monkeypatch, distributed, calls):
+  seen = []
+  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '4')
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda *a: seen.append(a))
+  sharding.join_hosts(distributed=distributed)
+  assert len(seen) == calls

@@ -176,7 +176,9 @@ def test_scores_against_scikit_learn(bce):
     ('jaccard', sk.jaccard_score),
     ('accuracy', sk.accuracy_score),
   ]:
-    expected = np.mean([score(t, p) for t, p in zip(true, predicted, strict=True)])
+    expected = np.mean(
+      [score(t, p) for t, p in zip(true, predicted, strict=True)]
+    )
     assert scores[name] == pytest.approx(expected), name
 
 

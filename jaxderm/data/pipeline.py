@@ -30,8 +30,14 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
   Returns:
     uint8 [size, size, 3]; areas are averaged where it shrinks.
   """
-  shrinks = image.shape[0] >= size and image.shape[1] >= size
-  how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+  height, width = image.shape[:2]
+  if (height >= size) != (width >= size):
+    # cv2 averages only where both sides shrink: first the one that does.
+    first = (width, size) if height >= size else (size, height)
+    image = cv2.resize(image, first, interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_LINEAR
+  else:
+    how = cv2.INTER_AREA if height >= size else cv2.INTER_LINEAR
   return cv2.resize(image, (size, size), interpolation=how)
 
 
