@@ -18,7 +18,8 @@ from jaxderm.data import augment
 def get_config(system: str = 'EfficientUNetPlusPlus'):
   config = recipe.default()
   config.model.system = f'yang2021/{system}'
-  config.loss = dict(name='bce_dice', alpha=1.0)
+  config.model.changes = dict(activation='relu')  # of the decoder, table 3
+  config.loss = dict(name='bce_dice', alpha=1.0, convex=False)
   config.data.name = 'ph2'
   config.data.size = 256
   config.data.batch_size = 2

@@ -2,7 +2,7 @@
 
 import csv
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import jax
@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from jaxderm import evaluate, experiment, figures
 from jaxderm.data import pipeline
+from jaxderm.data.record import PICTURES, read_image
 from jaxderm.writer import say
 
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 COLUMNS = (
   'image',
   'status',
@@ -40,28 +40,12 @@ def find_images(folder: str | pathlib.Path) -> list[pathlib.Path]:
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise FileNotFoundError(f'--images={folder} is not a folder.')
-  found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
+  found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES]
   if not found:
     raise FileNotFoundError(
-      f'--images={folder} holds no image; looked for {", ".join(SUFFIXES)}.'
+      f'--images={folder} holds no image; looked for {", ".join(PICTURES)}.'
     )
   return sorted(found)
-
-
-def read_image(path: pathlib.Path) -> np.ndarray:
-  """An RGB picture, uint8 [H, W, 3].
-
-  Raises:
-    ValueError: It cannot be read.
-  """
-  try:
-    data = np.fromfile(path, np.uint8)  # imread cannot take every file name
-  except OSError as error:
-    raise ValueError(f'cannot be read: {error.strerror}') from None
-  image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-  if image is None:
-    raise ValueError('not an image, or damaged')
-  return np.ascontiguousarray(image[..., ::-1])
 
 
 class _Pictures(pipeline.Examples):
@@ -100,11 +84,6 @@ def _describe(mask: np.ndarray, probability: np.ndarray) -> dict:
     'box_height': height,
     'mean_confidence': f'{float(confidence.mean()):.6f}',
   }
-
-
-def _batches(paths: Sequence[pathlib.Path], count: int) -> Iterator[list]:
-  for first in range(0, len(paths), count):
-    yield paths[first : first + count]
 
 
 def _write(out: pathlib.Path, name: str, image, mask) -> dict:
@@ -151,38 +130,50 @@ def predict(
       'predict works in one process; cut the folder among several calls.'
     )
   paths = find_images(images)
-  names = _names(paths)
   folder = pathlib.Path(out)
   folder.mkdir(parents=True, exist_ok=True)
   made = experiment.make(config)
   variables, step = evaluate.load_member(made, workdir, checkpoint)
   say(f'{config.model.system}, step {step}, on {len(paths)} images')
-  size, failed = config.evaluate.batch_size, []
-  mapper = evaluate.Mapper(made, variables, size)
+  failed = 0
   with (folder / 'predictions.csv').open('w', newline='') as file:
     table = csv.DictWriter(file, COLUMNS)
     table.writeheader()
-    for group in _batches(paths, size):
-      read = {}
-      for path in group:
-        try:
-          read[path] = read_image(path)
-        except ValueError as error:
-          failed.append(path)
-          say(f'error: {path}: {error}; left out')
-          table.writerow({'image': path.name, 'status': str(error)})
-      if not read:
-        continue
-      examples = _Pictures(list(read.values()), config.data.size)
-      for i, map_ in mapper(examples):
-        path, image = list(read.items())[i]
-        probability = evaluate.at_own_size(map_, *image.shape[:2])
-        mask = probability > config.evaluate.threshold
-        written = _write(folder, names[path], image, mask)
-        row = {'image': path.name, 'status': 'ok'} | written
-        table.writerow(row | _describe(mask, probability))
+    for row in _rows(made, variables, paths, folder):
+      table.writerow(row)
       file.flush()
-  say(f'{len(paths) - len(failed)} masks in {folder}, table predictions.csv')
+      failed += row['status'] != 'ok'
+  say(f'{len(paths) - failed} masks in {folder}, table predictions.csv')
   if failed:
-    say(f'error: {len(failed)} of {len(paths)} images could not be read')
+    say(f'error: {failed} of {len(paths)} images could not be read')
   return 1 if failed else 0
+
+
+def _rows(
+  made: experiment.Experiment,
+  variables: Mapping,
+  paths: Sequence[pathlib.Path],
+  folder: pathlib.Path,
+) -> Iterator[dict]:
+  """Reads, segments and writes some images at a time; a row for each."""
+  config, names = made.config, _names(paths)
+  count = config.evaluate.batch_size
+  mapper = evaluate.Mapper(made, variables, count)
+  for first in range(0, len(paths), count):
+    read = {}
+    for path in paths[first : first + count]:
+      try:
+        read[path] = read_image(path)[0]
+      except (ValueError, OSError) as error:
+        say(f'error: {error}')
+        yield {'image': path.name, 'status': str(error)}
+    if not read:
+      continue
+    images = list(read.items())
+    for i, map_ in mapper(_Pictures(list(read.values()), config.data.size)):
+      path, image = images[i]
+      probability = evaluate.at_own_size(map_, *image.shape[:2])
+      mask = probability > config.evaluate.threshold
+      row = {'image': path.name, 'status': 'ok'}
+      row |= _write(folder, names[path], image, mask)
+      yield row | _describe(mask, probability)

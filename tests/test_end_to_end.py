@@ -118,6 +118,8 @@ def predicted(run, tmp_path_factory):
   encoded = cv2.imencode('.png', drawn[..., ::-1])[1].tobytes()
   (images / 'läsion 1.PNG').write_bytes(encoded)
   (images / 'broken.png').write_bytes(encoded[:100])
+  photo = cv2.imencode('.jpg', drawn)[1].tobytes()
+  (images / 'cut.jpg').write_bytes(photo[: len(photo) // 2])
   (images / 'text.jpg').write_text('not an image')
   (images / 'empty.bmp').write_bytes(b'')
   (images / 'notes.txt').write_text('to be left alone')
@@ -137,12 +139,12 @@ def predicted(run, tmp_path_factory):
 def test_every_image_has_a_row_and_the_bad_are_named(predicted):
   told, rows, _, _ = predicted
   good = {'wide.jpg', 'wide.png', 'grey.png', 'läsion 1.PNG'}
-  bad = {'broken.png', 'text.jpg', 'empty.bmp'}
+  bad = {'broken.png', 'cut.jpg', 'text.jpg', 'empty.bmp'}
   assert set(rows) == good | bad
   assert {k for k, r in rows.items() if r['status'] == 'ok'} == good
   for name in bad:
     assert name in told
-  assert '3 of 7' in told
+  assert '4 of 8' in told
 
 
 def test_masks_have_the_size_of_their_image(predicted):

@@ -84,6 +84,10 @@ class Listing:
     return sorted({*filter(None, files), *self.tables})
 
 
+# How the names of image files end, in small letters.
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
+
+
 def features() -> tfds.features.FeaturesDict:
   """What each record holds; see `encode`."""
   f = tfds.features
