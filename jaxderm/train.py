@@ -198,7 +198,6 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> tuple[_Run, object]:
   sharding.check_batch_size(config.data.batch_size, config.optim.accumulate)
   sharding.check_batch_size(config.evaluate.batch_size)
   made = experiment.make(config)
-  workdirs.claim(config, workdir)
   data = experiment.open_data(config, workdir)
   for part in ('train', 'validation'):
     if not len(data.parts[part]):
@@ -273,13 +272,15 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> None:
     ValueError, OSError: Something that the message names is not as needed.
   """
   workdir = pathlib.Path(workdir).absolute()
-  run, train_step = _prepare(config, workdir)
-  try:
-    with _Interrupts() as interrupts:
-      _loop(run, train_step, interrupts)
-  finally:
-    run.checkpoints.close()
-    run.writer.close()
+  workdirs.claim(config, workdir)
+  with workdirs.alone(workdir):
+    run, train_step = _prepare(config, workdir)
+    try:
+      with _Interrupts() as interrupts:
+        _loop(run, train_step, interrupts)
+    finally:
+      run.checkpoints.close()
+      run.writer.close()
 
 
 def _loop(run: _Run, train_step, interrupts: _Interrupts) -> None:

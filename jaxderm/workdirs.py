@@ -1,7 +1,10 @@
 """The folder of a run: whose it is, and whether it will do."""
 
+import contextlib
+import fcntl
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -41,6 +44,29 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
       f'--workdir {workdir} cannot be written ({error.strerror}). Choose a '
       'folder on a disk with space, where you may write.'
     ) from None
+
+
+@contextlib.contextmanager
+def alone(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds a run's folder while training; a killed run lets go of it by itself.
+
+  Raises:
+    ValueError: Another process trains there.
+  """
+  if jax.process_index():  # of several hosts, the first answers for all
+    yield
+    return
+  with (workdir / '.lock').open('w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(
+        f'Another process is training in {workdir}. Wait for it, stop it, or '
+        'choose another --workdir.'
+      ) from None
+    except OSError:
+      pass  # some network file systems cannot lock
+    yield
 
 
 def check_space(workdir: pathlib.Path, state: TrainState) -> None:

@@ -1,5 +1,6 @@
 """A run that is killed ends as one that is not, bit for bit."""
 
+import fcntl
 import json
 import random
 import signal
@@ -111,6 +112,15 @@ def test_a_finished_run_is_left_as_it_is(undisturbed):
   main(undisturbed, LONGER)
   after = final_arrays(undisturbed), validations(undisturbed)
   np.testing.assert_equal(after, before)
+
+
+def test_two_cannot_train_in_one_folder(undisturbed):
+  before = final_arrays(undisturbed)
+  with (undisturbed / '.lock').open('w') as held:
+    fcntl.flock(held, fcntl.LOCK_EX)
+    told = main(undisturbed, LONGER, expect=2)
+  assert 'Another process is training' in told
+  np.testing.assert_equal(final_arrays(undisturbed), before)
 
 
 def test_another_config_is_refused(undisturbed):
