@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxderm import evaluate, experiment, figures
 from jaxderm.data import pipeline
-from jaxderm.data.record import PICTURES, read_image
+from jaxderm.data.record import SUFFIXES, read_image
 from jaxderm.writer import say
 
 COLUMNS = (
@@ -40,10 +40,10 @@ def find_images(folder: str | pathlib.Path) -> list[pathlib.Path]:
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise FileNotFoundError(f'--images={folder} is not a folder.')
-  found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES]
+  found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
   if not found:
     raise FileNotFoundError(
-      f'--images={folder} holds no image; looked for {", ".join(PICTURES)}.'
+      f'--images={folder} holds no image; looked for {", ".join(SUFFIXES)}.'
     )
   return sorted(found)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxderm.data.record import PICTURES, Item
+from jaxderm.data.record import SUFFIXES, Item
 from jaxderm.data.tables import Row, table
 
 __all__ = [
@@ -74,7 +74,7 @@ def pictures(
   for folder in folders:
     for path in sorted(folder.iterdir()):
       stem = path.stem
-      if path.suffix.lower() not in PICTURES or stem.startswith('.'):
+      if path.suffix.lower() not in SUFFIXES or stem.startswith('.'):
         continue
       if skip and stem.endswith(skip):
         continue
@@ -88,7 +88,7 @@ def pictures(
   if not found:
     raise ValueError(
       f'{" and ".join(map(str, folders))}: no image inside, expected files '
-      f'ending in {", ".join(PICTURES)} (not in folders of their own).'
+      f'ending in {", ".join(SUFFIXES)} (not in folders of their own).'
     )
   return found
 
@@ -102,7 +102,7 @@ def by_stem(rows: Mapping[str, Row]) -> dict[str, Row]:
   found: dict[str, Row] = {}
   for name, row in rows.items():
     path = Path(name)
-    stem = path.stem if path.suffix.lower() in PICTURES else name
+    stem = path.stem if path.suffix.lower() in SUFFIXES else name
     if stem in found:
       raise ValueError(
         f'{row.file}:{row.line}: {name} is in line {found[stem].line} already. '

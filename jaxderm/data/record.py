@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 from jaxderm.data.leaks import perceptual_hash
 
 PICTURES = ('image', 'mask')
+# How the names of image files end, in small letters.
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 _TEXTS = ('image_id', 'lesion_id', 'sex', 'site', 'diagnosis_method')
 _ORIENTATION = 274  # EXIF tag; 1 is upright
 
@@ -82,10 +84,6 @@ class Listing:
     items = [item for items in self.splits.values() for item in items]
     files = [file for item in items for file in (item.image, item.mask)]
     return sorted({*filter(None, files), *self.tables})
-
-
-# How the names of image files end, in small letters.
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
 
 def features() -> tfds.features.FeaturesDict:
