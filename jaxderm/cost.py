@@ -31,6 +31,28 @@ def multiply_adds(network: nn.Module, size: int = 256) -> int:
   return _jaxpr_products(jaxpr.jaxpr)
 
 
+def feature_maps(
+  encoder: nn.Module, image: Any
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of all maps that an encoder can return, in the order it builds them.
+
+  Args:
+    encoder: An encoder.
+    image: [B, H, W, 3], or its shape and type.
+  """
+  order: list[str] = []
+
+  def build(image):
+    maps, _ = encoder.clone(taps=None).init_with_output(
+      jax.random.key(0), image
+    )
+    order.extend(maps)  # what comes out of JAX is sorted by name
+    return maps
+
+  maps = jax.eval_shape(build, image)
+  return {name: maps[name] for name in order}
+
+
 def _image(size: int) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
 

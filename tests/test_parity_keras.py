@@ -1,5 +1,10 @@
-"""EfficientNet against the Keras networks whose weights we shall load."""
+"""Every family that Keras has, against Keras, on weights that both take.
 
+The weights are drawn for our network, given to Keras' by our table of names,
+and read back: a wrong layer shows, and so does a wrong table.
+"""
+
+import functools
 import os
 
 os.environ.setdefault('KERAS_BACKEND', 'jax')
@@ -8,153 +13,164 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+import parity
 import pytest
 from compiling import quick_jit
 
-from jaxderm.cost import parameters
+from jaxderm.cost import feature_maps, parameters
 from jaxderm.models import encoders
-from jaxderm.models.encoders import efficientnet
-from jaxderm.pretrained import from_keras
+from jaxderm.pretrained import names
+from jaxderm.pretrained.fit import fit, rename
 
-SIDES = [(65, 64), (64, 49)]  # even and odd along each axis, none square
-TAPS = (*encoders.EfficientNetB0().taps, 'top_activation')
+# Rows stay odd at every level and columns even.
+SIDE = (65, 64)
+LARGE = (97, 80)  # for networks that shrink theirs more
+KERAS = {'MobileNetV1': 'MobileNet'}  # where Keras calls a network otherwise
+# Of each member, the size it is compared at and the tap of its first block.
+# One of a family is here; what differs in depth or width only is slow.
+MEMBERS = {
+  'EfficientNetB0': (SIDE, 'block2a_project_bn'),
+  'ResNet50': (SIDE, 'conv2_block2_out'),
+}
+SLOW = {
+  'EfficientNetB0': (64, 83),
+  'EfficientNetB1': SIDE,
+  'ResNet50': (64, 83),
+  'ResNet101': SIDE,
+  'ResNet152': SIDE,
+}
+# With their classifiers, which EfficientNet has none of here.
+SIZES = [n for n in {**MEMBERS, **SLOW} if 'Efficient' not in n]
 
 
-def reference(name, side):
-  """A Keras network without its top, built for one size of image.
-
-  Keras pads for the size it is built for, so each has its own network.
-  """
+def reference(name, side, top=False):
+  """A Keras network, which pads for the size it is built for."""
   keras.utils.clear_session()  # or its layers become 'normalization_1'
-  make = getattr(keras.applications, name)
-  return make(weights=None, include_top=False, input_shape=(*side, 3))
+  make = getattr(keras.applications, KERAS.get(name, name))
+  return make(weights=None, include_top=top, input_shape=(*side, 3))
 
 
-def images(side, n=4):
-  noise = np.random.default_rng(0).uniform(0, 255, (n, 4, 4, 3))
-  smooth = jax.image.resize(jnp.asarray(noise), (n, *side, 3), 'bilinear')
-  return np.asarray(smooth, np.float32)
+def table(name):
+  tables = names.of(getattr(encoders, name)())
+  (found,) = (t for t in tables if t.library == 'keras')
+  return found
 
 
-def awake(network, template, weights):
-  """Gives each BatchNorm random parameters and the statistics it then sees.
-
-  A network as it is initialised answers every image alike, so it would agree
-  with ours whatever we did.
-  """
-  rng = np.random.default_rng(1)
-  weights = dict(weights)
-  for path, value in weights.items():
-    if path.endswith('gamma'):
-      weights[path] = rng.uniform(0.5, 1.5, value.shape)
-    if path.endswith('beta'):
-      weights[path] = rng.normal(0, 0.3, value.shape)
-  # Keras starts from a mean of 0; that of ImageNet comes with its downloads.
-  weights['normalization/mean'] = np.array(efficientnet.IMAGENET_MEAN)
-  weights['normalization/variance'] = np.array(efficientnet.IMAGENET_STD) ** 2
-  variables = from_keras(template, weights)
-  old = variables['batch_stats']
-  new = quick_jit(
-    lambda v, x: network.apply(v, x, True, mutable=['batch_stats'])[1]
-  )(variables, images((65, 65), 16))['batch_stats']
-  for layer, stats in new.items():
-    if layer != 'normalization':
-      # One step kept 0.99 of the old statistics: undo that. Of the sizes below
-      # this one has the largest map at the end. A floor under the variance,
-      # or rounding would be divided by next to nothing.
-      mean, var = (
-        (np.asarray(stats[k]) - 0.99 * old[layer][k]) / 0.01
-        for k in ('mean', 'var')
-      )
-      weights[f'{layer}/moving_mean'] = mean
-      weights[f'{layer}/moving_variance'] = np.maximum(var, 0.05)
+def fill(theirs, variables, name):
+  """Gives Keras' network our variables; returns them by its names."""
+  shapes = {w.path: tuple(w.shape) for w in theirs.weights}
+  weights = rename(variables, shapes, table(name))
+  assert set(weights) == set(shapes)
+  for weight in theirs.weights:
+    weight.assign(weights[weight.path])
+  for layer in theirs.layers:
+    if isinstance(layer, keras.layers.Normalization):
+      layer.finalize_state()  # it keeps constants computed from its weights
   return weights
 
 
-# B1 repeats blocks that B0 has once; sizes are nothing to it that B0 has not.
-@pytest.mark.parametrize(
-  'name, sides', [('EfficientNetB0', SIDES), ('EfficientNetB1', SIDES[-1:])]
-)
-def test_features_equal_those_of_keras(name, sides):
-  ours = getattr(encoders, name)(taps=TAPS, drop_rate=0.0)
-  template = jax.eval_shape(ours.init, jax.random.key(0), images((64, 64)))
-  theirs = reference(name, sides[0])
-  weights = {w.path: w.numpy() for w in theirs.weights}
-  weights = awake(ours, template, weights)
-  variables = from_keras(template, weights)
-  apply = quick_jit(ours.apply)
-  for side in sides:
-    theirs = reference(name, side)
-    for weight in theirs.weights:
-      weight.assign(weights[weight.path])
-    # It keeps the constants that it computed from its weights.
-    theirs.get_layer('normalization').finalize_state()
-    outputs = [theirs.get_layer(tap).output for tap in TAPS]
-    network = keras.Model(theirs.input, outputs)
+def tapped(theirs, taps):
+  """(trainable, image) to the maps; the trainable weights; their paths."""
+  outputs = [theirs.get_layer(tap).output for tap in taps]
+  network = keras.Model(theirs.input, outputs)
+  trainable = [v.value for v in network.trainable_variables]
+  rest = [v.value for v in network.non_trainable_variables]
+
+  def call(trainable, image):
     # Not `predict`, which would compile with all optimisations.
-    state = [
-      [variable.value for variable in group]
-      for group in (
-        network.trainable_variables,
-        network.non_trainable_variables,
-      )
-    ]
-    expected, _ = quick_jit(network.stateless_call)(*state, images(side))
-    features = apply(variables, images(side))
-    for tap, a, b in zip(TAPS, features, expected, strict=True):
-      where = f'{tap} of {name} at {side}'
-      assert np.std(b, axis=0).mean() > 0.05, f'{where} does not see its image'
-      # The top is nine blocks on from the last default tap.
-      atol = 2e-4 if tap == 'top_activation' else 1e-4
-      np.testing.assert_allclose(a, b, rtol=0, atol=atol, err_msg=where)
+    found, _ = network.stateless_call(trainable, rest, image, training=False)
+    return found if isinstance(found, list | tuple) else [found]
+
+  return call, trainable, [v.path for v in network.trainable_variables]
 
 
-TEMPLATE = {
-  'params': {
-    'conv': {'kernel': np.zeros((3, 3, 2, 4))},
-    'dw': {'kernel': np.zeros((3, 3, 1, 4))},
-    'bn': {'scale': np.zeros(4), 'bias': np.zeros(4)},
-  },
-  'batch_stats': {'bn': {'mean': np.zeros(4), 'var': np.zeros(4)}},
-}
-WEIGHTS = {
-  'conv/kernel': np.ones((3, 3, 2, 4)),
-  'dw/kernel': np.arange(36.0).reshape(3, 3, 4, 1),
-  'bn/gamma': np.full(4, 1.0),
-  'bn/beta': np.full(4, 2.0),
-  'bn/moving_mean': np.full(4, 3.0),
-  'bn/moving_variance': np.full(4, 4.0),
-}
+@functools.cache
+def drawn(name, side):
+  """An encoder up to its classifier, variables for it, and images."""
+  encoder = getattr(encoders, name)()
+  image = parity.inputs(encoder, side)
+  every = feature_maps(encoder, image)
+  last = [tap for tap in every if every[tap].shape[1] > 1][-1]
+  encoder = encoder.clone(taps=tuple(dict.fromkeys((*encoder.taps, last))))
+  return encoder, parity.draw(encoder, image), image
 
 
-def test_from_keras_puts_each_weight_in_its_place():
-  loaded = from_keras(TEMPLATE, WEIGHTS)
-  assert jax.tree.structure(loaded) == jax.tree.structure(TEMPLATE)
-  assert loaded['params']['dw']['kernel'][0, 1, 0, 2] == 6
-  found = {**loaded['params']['bn'], **loaded['batch_stats']['bn']}
-  assert {k: v[0] for k, v in found.items()} == {
-    'scale': 1,
-    'bias': 2,
-    'mean': 3,
-    'var': 4,
-  }
+def compare(name, side):
+  encoder, variables, image = drawn(name, side)
+  theirs = reference(name, side)
+  fill(theirs, variables, name)
+  call, trainable, _ = tapped(theirs, encoder.taps)
+  expected = quick_jit(call)(trainable, image)
+  found = quick_jit(encoder.apply)(variables, image)
+  parity.assert_features(found, expected, encoder.taps, f'{name} at {side}')
 
 
-def test_from_keras_names_all_that_does_not_fit():
-  weights = {**WEIGHTS, 'top/kernel': np.ones(1), 'bn/beta': np.ones(5)}
-  del weights['conv/kernel']
-  with pytest.raises(ValueError, match='3 Keras weights') as error:
-    from_keras(TEMPLATE, weights)
-  message = str(error.value)
-  assert 'missing: conv/kernel (3, 3, 2, 4)' in message
-  assert 'left over: top/kernel' in message
-  assert 'shape of bn/beta: (5,), expected (4,)' in message
+@pytest.mark.parametrize('name', MEMBERS)
+def test_features_equal_those_of_keras(name):
+  compare(name, MEMBERS[name][0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('i', range(8))
-def test_sizes_equal_those_of_keras(i):
-  theirs = reference(f'EfficientNetB{i}', (64, 64))
+@pytest.mark.parametrize('name', SLOW)
+def test_features_equal_those_of_keras_elsewhere(name):
+  """At another size, and of larger members."""
+  compare(name, SLOW[name])
+
+
+@pytest.mark.parametrize('name', MEMBERS)
+def test_first_block_and_its_gradients_equal_those_of_keras(name):
+  """To 1e-5 of the largest, for the image and for every parameter."""
+  side, tap = MEMBERS[name]
+  encoder, variables, image = drawn(name, side)
+  theirs = reference(name, side)
+  fill(theirs, variables, name)
+  call, trainable, paths = tapped(theirs, (tap,))
+  encoder = encoder.clone(taps=(tap,))
+
+  def ours(params, image):
+    return encoder.apply({**variables, 'params': params}, image)[0]
+
+  @functools.partial(quick_jit, static_argnums=0)
+  def pull(function, weights, image):
+    out, back = jax.vjp(function, weights, image)
+    return out, *back(jnp.cos(jnp.arange(out.size)).reshape(out.shape))
+
+  out, d_params, d_image = pull(ours, variables['params'], image)
+  expected, d_weights, d_image_there = pull(
+    lambda w, x: call(w, x)[0], trainable, image
+  )
+  renamed = rename(
+    {**variables, 'params': d_params},
+    {w.path: tuple(w.shape) for w in theirs.weights},
+    table(name),
+  )
+  pairs = {
+    path: (renamed[path], g) for path, g in zip(paths, d_weights, strict=True)
+  }
+  pairs |= {'image': (d_image, d_image_there), tap: (out, expected)}
+  for path, (a, b) in pairs.items():
+    b = np.asarray(b)
+    largest = np.abs(b).max()
+    assert largest > 0, f'nothing depends on {path}'
+    np.testing.assert_allclose(
+      a / largest, b / largest, atol=1e-5, err_msg=path
+    )
+
+
+@pytest.mark.parametrize('name', MEMBERS)
+def test_keras_weights_come_back(name):
+  side, _ = MEMBERS[name]
+  _, variables, _ = drawn(name, side)
+  weights = fill(reference(name, side), variables, name)
+  template = jax.eval_shape(lambda: variables)
+  fitted = fit(template, template, weights, table(name))
+  assert fitted.problems == ()
+  jax.tree.map(np.testing.assert_array_equal, fitted.variables, variables)
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_size_with_classifier_equals_that_of_keras(name):
+  theirs = reference(name, (224, 224), top=True)
   trainable = sum(int(np.prod(w.shape)) for w in theirs.trainable_weights)
-  ours = getattr(encoders, f'EfficientNetB{i}')(taps=('top_activation',))
-  assert parameters(ours, 64) == (trainable, theirs.count_params())
+  ours = getattr(encoders, name)(taps=('predictions',))
+  assert parameters(ours, 224) == (trainable, theirs.count_params())

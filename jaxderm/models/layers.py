@@ -12,15 +12,18 @@ from flax.linen.dtypes import promote_dtype
 
 from jaxderm.models.ops import (
   UPSAMPLINGS,
+  avg_pool,
+  channel_shuffle,
   choose,
   conv,
   conv_transpose_2x2,
   conv_transpose_3x3,
   depthwise_conv,
+  global_mean,
   max_pool,
   upsample,
 )
-from jaxderm.models.taps import Array, Pyramid, Taps
+from jaxderm.models.taps import Array, Encoder, Pyramid, Taps
 
 __all__ = [
   'ACTIVATIONS',
@@ -32,14 +35,19 @@ __all__ = [
   'ConvTranspose',
   'DepthwiseConv',
   'DoubleConv',
+  'Encoder',
   'Pyramid',
+  'SeparableConv',
   'Taps',
   'Up',
+  'avg_pool',
+  'channel_shuffle',
   'choose',
   'conv',
   'conv_transpose_2x2',
   'conv_transpose_3x3',
   'depthwise_conv',
+  'global_mean',
   'max_pool',
   'upsample',
 ]
@@ -64,8 +72,10 @@ class PReLU(nn.Module):
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   'relu': nn.relu,
+  'relu6': nn.relu6,
   'leaky_relu': lambda x: nn.leaky_relu(x, 0.1),
   'swish': nn.swish,
+  'hard_swish': nn.hard_swish,
   'mish': lambda x: x * jnp.tanh(nn.softplus(x)),
   'gelu': lambda x: nn.gelu(x, approximate=False),
   'selu': nn.selu,
@@ -169,6 +179,36 @@ class DepthwiseConv(nn.Module):
     x, kernel = promote_dtype(x, kernel)
     x = depthwise_conv(x, kernel, self.stride, self.padding)
     return _add_bias(self, x)
+
+
+class SeparableConv(nn.Module):
+  """A depthwise convolution, then a 1x1 convolution (arXiv:1610.02357).
+
+  The parameters are called as in Keras: 'depthwise_kernel' [k, k, 1, C],
+  'pointwise_kernel' [1, 1, C, D] and, at the end, 'bias'.
+  """
+
+  features: int
+  size: int = 3
+  stride: int = 1
+  padding: str | Sequence[tuple[int, int]] = 'SAME'
+  bias: bool = True
+  kernel_init: Callable = he_normal
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    del train
+    shapes = {
+      'depthwise_kernel': (self.size, self.size, 1, x.shape[-1]),
+      'pointwise_kernel': (1, 1, x.shape[-1], self.features),
+    }
+    kernels = [
+      self.param(name, self.kernel_init, shape)
+      for name, shape in shapes.items()
+    ]
+    x, depthwise, pointwise = promote_dtype(x, *kernels)
+    x = depthwise_conv(x, depthwise, self.stride, self.padding)
+    return _add_bias(self, conv(x, pointwise))
 
 
 def _add_bias(module: nn.Module, x: Array) -> Array:

@@ -9,17 +9,21 @@ import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxderm.models.depthwise import depthwise_conv
 
 __all__ = [
   'UPSAMPLINGS',
+  'avg_pool',
+  'channel_shuffle',
   'choose',
   'conv',
   'conv_transpose_2x2',
   'conv_transpose_3x3',
   'depthwise_conv',
+  'global_mean',
   'max_pool',
   'upsample',
 ]
@@ -48,9 +52,8 @@ def conv(
   groups: int = 1,
 ) -> Array:
   """Convolves [B, H, W, C] with a kernel [k, l, C / groups, D]."""
-  if (
-    kernel.shape[:2] == (1, 1) and groups == 1 and padding in ('SAME', 'VALID')
-  ):
+  unpadded = isinstance(padding, str) or not np.any(padding)
+  if kernel.shape[:2] == (1, 1) and groups == 1 and unpadded:
     # A matrix product: XLA's gradient of it is fast, that of a 1x1
     # convolution is not (four times slower on the CPU).
     return x[:, ::stride, ::stride] @ kernel[0, 0]
@@ -119,6 +122,27 @@ def max_pool(
   if (size, stride, padding) == (2, 2, 'VALID'):
     return _max_pool_2x2(x)
   return nn.max_pool(x, (size, size), (stride, stride), padding)
+
+
+def avg_pool(
+  x: Array,
+  size: int = 2,
+  stride: int = 2,
+  padding: str | Sequence[tuple[int, int]] = 'VALID',
+  count_padding: bool = False,
+) -> Array:
+  """Mean of each window, of the pixels in it unless `count_padding` (torch)."""
+  return nn.avg_pool(x, (size, size), (stride, stride), padding, count_padding)
+
+
+def global_mean(x: Array) -> Array:
+  """Mean over the pixels, [B, 1, 1, C]."""
+  return jnp.mean(x, axis=(1, 2), keepdims=True)
+
+
+def channel_shuffle(x: Array, groups: int) -> Array:
+  """Deals the channels of each group to all groups (arXiv:1707.01083)."""
+  return einops.rearrange(x, 'b h w (g c) -> b h w (c g)', g=groups)
 
 
 def upsample(x: Array, kind: str = 'nearest', factor: int = 2) -> Array:

@@ -1,7 +1,8 @@
 """The feature maps that an encoder returns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import flax.linen as nn
 import jax
 
 Array = jax.Array
@@ -47,3 +48,43 @@ class Taps:
       f'no tap is called {", ".join(map(repr, missing))}; '
       f'there are: {", ".join(self._offered)}'
     )
+
+
+class Encoder(nn.Module):
+  """What all encoders are: image to pyramid.
+
+  A family has the fields `taps` (the names of the maps wanted), `origin` where
+  two libraries differ, `classes` where its publisher has a classifier (the tap
+  'predictions'), and `normalisation`, which is what its input must look like;
+  and it writes `features`.
+  """
+
+  @nn.compact
+  def __call__(
+    self, image: Array, train: bool = False
+  ) -> Pyramid | dict[str, Array]:
+    """Computes the maps in `taps`, or all by name if `taps` is None.
+
+    Args:
+      image: [B, H, W, 3], normalised as `normalisation` says.
+      train: Whether batches are normalised by themselves and dropout is on.
+
+    Returns:
+      [B, h, w, C] each, finest first; nothing is built after the last of them.
+
+    Raises:
+      ValueError: for a tap that does not exist; lists those that do.
+    """
+    if self.taps is None:
+      return dict(self.features(image, train))
+    wanted = Taps(self.taps)
+    # A generator builds no layer before it is asked for what comes of it.
+    for name, x in self.features(image, train):
+      if wanted(name, x):
+        return wanted.features
+    raise wanted.unknown()
+
+  @nn.nowrap
+  def features(self, image: Array, train: bool) -> Iterator[tuple[str, Array]]:
+    """Yields every map that has a name, in the order they are built."""
+    raise NotImplementedError

@@ -11,6 +11,15 @@ from jaxderm.models.encoders.efficientnet import (
   EfficientNetB7,
 )
 from jaxderm.models.encoders.plain import Plain8, Plain24
+from jaxderm.models.encoders.preresnet import PreResNet18
+from jaxderm.models.encoders.resnet import (
+  ResNet18,
+  ResNet34,
+  ResNet50,
+  ResNet101,
+  ResNet152,
+  ResNeXt50,
+)
 
 __all__ = [
   'EfficientNetB0',
@@ -23,4 +32,11 @@ __all__ = [
   'EfficientNetB7',
   'Plain8',
   'Plain24',
+  'PreResNet18',
+  'ResNeXt50',
+  'ResNet18',
+  'ResNet34',
+  'ResNet50',
+  'ResNet101',
+  'ResNet152',
 ]

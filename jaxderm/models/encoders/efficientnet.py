@@ -18,8 +18,7 @@ from jaxderm.models.layers import (
   BatchNorm,
   Conv,
   DepthwiseConv,
-  Pyramid,
-  Taps,
+  Encoder,
 )
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of 1
@@ -76,7 +75,7 @@ class Normalization(nn.Module):
     return ((image - mean) / jnp.sqrt(variance)).astype(image.dtype)
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(Encoder):
   """Mobile inverted bottlenecks with squeeze-and-excitation.
 
   Attributes:
@@ -102,18 +101,8 @@ class EfficientNet(nn.Module):
   )
   drop_rate: float = 0.2
 
-  @nn.compact
-  def __call__(self, image: Array, train: bool = False) -> Pyramid:
-    """Computes features of [B, H, W, 3] RGB of 0 to 255."""
-    wanted = Taps(self.taps)
-    # A generator builds no layer before it is asked for what comes of it.
-    for name, x in self._features(image, train):
-      if wanted(name, x):
-        return wanted.features
-    raise wanted.unknown()
-
   @nn.nowrap
-  def _features(self, image: Array, train: bool) -> Iterator[tuple[str, Array]]:
+  def features(self, image: Array, train: bool) -> Iterator[tuple[str, Array]]:
     x = Normalization(name='normalization')(image / 255)
     x = _conv(x, scaled(32, self.width), 'stem_conv', size=3, stride=2)
     x = nn.swish(BatchNorm(name='stem_bn')(x, train))

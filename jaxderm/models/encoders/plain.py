@@ -1,15 +1,15 @@
 """The encoder of U-Net (arXiv:1505.04597), with batch normalisation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
 
-from jaxderm.models.layers import Array, DoubleConv, Pyramid, Taps, max_pool
+from jaxderm.models.layers import Array, DoubleConv, Encoder, max_pool
 
 
-class Plain(nn.Module):
+class Plain(Encoder):
   """Two convolutions at each level, a 2x2 maximum between levels.
 
   Attributes:
@@ -24,9 +24,8 @@ class Plain(nn.Module):
   activation: str = 'relu'
   origin: str = 'keras'
 
-  @nn.compact
-  def __call__(self, image: Array, train: bool = False) -> Pyramid:
-    wanted = Taps(self.taps)
+  @nn.nowrap
+  def features(self, image: Array, train: bool) -> Iterator[tuple[str, Array]]:
     x = image
     for i, width in enumerate(self.widths):
       name = f'stage{i + 1}'
@@ -35,9 +34,7 @@ class Plain(nn.Module):
       x = DoubleConv(width, self.activation, origin=self.origin, name=name)(
         x, train
       )
-      if wanted(name, x):
-        return wanted.features
-    raise wanted.unknown()
+      yield name, x
 
 
 Plain8 = partial(Plain, widths=(8, 16, 32, 64, 128))
