@@ -42,6 +42,13 @@ class Experiment:
   mesh: Mesh
   rules: control.Rules
 
+  @property
+  def name(self) -> str:
+    """The system, or the kind of network and its encoder."""
+    model = self.config.model
+    encoder = model.changes.get('encoder')
+    return f'{model.system} ({encoder})' if encoder else model.system
+
   def example(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a prepared batch."""
     size = self.config.data.size
@@ -95,6 +102,11 @@ def make(config: ConfigDict) -> Experiment:
     )
   optim.choose(step.PRECISIONS, config.precision, 'precision')
   network = systems.build(config.model.system, **config.model.changes.to_dict())
+  if network.task != name:
+    raise ValueError(
+      f'model.system {config.model.system!r} is for {network.task}, but task '
+      f'is {name!r}. Change one of the two.'
+    )
   prepare_fn = prepare.make_prepare(
     config.data.colour,
     config.data.augment.to_dict(),
@@ -135,6 +147,59 @@ class Data:
   split: Split
   parts: dict[str, pipeline.Examples]
   notes: tuple[str, ...]
+
+
+def with_data(made: Experiment, data: Data) -> Experiment:
+  """The experiment for that data: its classes are checked and weighed.
+
+  A constant of the loss that is 'balanced' becomes N / (C N_c), of N training
+  images of which N_c are of class c of C (SPEC 3.6).
+
+  Raises:
+    ValueError: The network has not as many classes as the data, an image has no
+      label, or a class that is to be weighed has no training image.
+  """
+  if made.task.name != 'classification':
+    return made
+  _check_labels(made.network.classes, data)
+  classes = data.index.labels
+  label = data.index.label[data.parts['train'].rows]
+  counts = np.bincount(label, minlength=len(classes))
+  absent = [k for k, n in zip(classes, counts, strict=True) if n == 0]
+  loss = made.config.loss.to_dict()
+  balanced = [k for k, v in loss.items() if v == 'balanced']
+  if absent and balanced:
+    raise ValueError(
+      f"loss.{balanced[0]}='balanced' needs training images of every class; "
+      f'there is none of {", ".join(absent)}. Give the weights as numbers.'
+    )
+  if absent:
+    say(f'warning: no training image is of {", ".join(absent)}')
+  if not balanced:
+    return made
+  weights = tuple((len(label) / (len(classes) * counts)).tolist())
+  make_task = task.TASKS[made.task.name]
+  weighed = make_task(loss | dict.fromkeys(balanced, weights))
+  return dataclasses.replace(made, task=weighed)
+
+
+def _check_labels(classes: int, data: Data) -> None:
+  """Raises ValueError unless every image has a label that the network knows."""
+  index = data.index
+  if classes != len(index.labels):
+    raise ValueError(
+      f'The network has {classes} classes (model.changes.classes), but '
+      f'{index.name} has {len(index.labels)}: '
+      f'{", ".join(index.labels) or "no labels"}. Make them equal.'
+    )
+  for part, examples in data.parts.items():
+    bare = examples.rows[index.label[examples.rows] < 0]
+    if len(bare):
+      raise ValueError(
+        f'{len(bare)} of {len(examples)} {part} images of {index.name} have no '
+        f'label, first {", ".join(index.image_id[bare[:3]])}. Classification '
+        'needs one of each: label them or leave them out.'
+      )
 
 
 class _Chain:

@@ -61,6 +61,26 @@ def bootstrap(
   return score(np.concatenate(totals))
 
 
+def image_weights(
+  lesion_id: Sequence[str] | np.ndarray, *, resamples: int, seed: int = 0
+) -> Iterator[np.ndarray]:
+  """How often each image is in the data sets that `bootstrap` draws.
+
+  For scores that are no function of sums, such as the area under a curve.
+
+  Args:
+    lesion_id: Name of the lesion of each image, [N].
+    resamples: As in `bootstrap`, and the same draws.
+    seed: As in `bootstrap`.
+
+  Yields:
+    float64 [R, N], a block of resamples at a time.
+  """
+  lesions, group = np.unique(np.asarray(lesion_id), return_inverse=True)
+  for weights in _weights(len(lesions), resamples, seed):
+    yield weights[:, group.reshape(-1)]
+
+
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> list[float]:
   """The central `level` of the values [R], as [low, high]."""
   tail = 50.0 * (1.0 - level)

@@ -80,6 +80,36 @@ def picture(png: bytes, text: str) -> str:
   return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
 
 
+def tiles(values: Sequence[tuple[str, str]]) -> str:
+  """The numbers to see first, each with what it is."""
+  cells = ''.join(f'<div><b>{a}</b><span>{b}</span></div>' for a, b in values)
+  return f'<div class="tiles">{cells}</div>'
+
+
+def figure(png: bytes, title: str, caption: str) -> str:
+  """A picture of a gallery, with its title and caption in plain text."""
+  return (
+    f'<figure>{picture(png, f"{title}")}<figcaption><b>{escape(str(title))}</b>'
+    f'{escape(str(caption))}</figcaption></figure>'
+  )
+
+
+def cell(
+  name: str, value: float | None, interval: Sequence[float] | None
+) -> str:
+  """A score and its interval as a cell of a table; a dash for no score.
+
+  Args:
+    name: Of the column, for narrow screens.
+    value: From 0 to 1.
+    interval: [low, high].
+  """
+  told = '&#8211;' if value is None else f'{value:.3f}'
+  if value is not None and interval is not None:
+    told += f'<small>{interval[0]:.3f} to {interval[1]:.3f}</small>'
+  return f'<td data-of="{escape(name)}">{told}</td>'
+
+
 def facts(values: Mapping) -> str:
   """Names and values; a mapping within is named by a dot, 'data.size'."""
   return '<dl>' + ''.join(_fact(k, v) for k, v in values.items()) + '</dl>'

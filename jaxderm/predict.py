@@ -123,8 +123,13 @@ def predict(
 
   Raises:
     FileNotFoundError: No images, no run, no checkpoint.
-    ValueError: There are several processes.
+    ValueError: There are several processes, or the run is no segmentation.
   """
+  if config.task != 'segmentation':
+    raise ValueError(
+      f'predict draws masks; a run of {config.task} has none. Use '
+      "--mode=evaluate: its rows.csv has each image's probabilities."
+    )
   if jax.process_count() > 1:
     raise ValueError(
       'predict works in one process; cut the folder among several calls.'

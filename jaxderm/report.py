@@ -11,7 +11,7 @@ from jaxderm import figures, metrics, page
 from jaxderm.figures import curves  # noqa: F401  (the page's other picture)
 from jaxderm.writer import replace_text
 
-_SIDE = 480  # pixels of the longer side of a picture on the page
+SIDE = 480  # pixels of the longer side of a picture on the page
 
 _CONVENTIONS = {
   'per_image': ('Per image', 'mean of the scores of the images (ISIC rule)'),
@@ -103,17 +103,39 @@ def write_report(
     examples: Each with 'title', 'caption', 'image' (RGB, uint8 [H, W, 3]),
       'truth' and 'prediction' (0 and 1, [H, W] or [H, W, 1]).
   """
-  run = dict(summary.get('run', {}))
-  versions, command = run.pop('versions', {}), run.pop('command', '')
-  title = f'{run.get("system", "Segmentation")} on {run.get("dataset", "data")}'
-  part = f', {run["part"]} images' if 'part' in run else ''
-  parts = [
-    f'<h1>{escape(title + part)}</h1>',
-    _trained_on(run),
+  sections = [
     _tiles(summary),
     _scores(summary),
     _dice(summary.get('dice_histogram')),
     _gallery(examples),
+  ]
+  write_page(path, summary, sections, curves_png, 'Segmentation')
+
+
+def write_page(
+  path: str | pathlib.Path,
+  summary: Mapping,
+  sections: Sequence[str],
+  curves_png: bytes | None,
+  task: str,
+) -> None:
+  """Writes a page of what was run around the sections of a task.
+
+  Args:
+    path: Of the HTML file, written whole or not at all.
+    summary: See `write_report`; only 'run' is read.
+    sections: HTML.
+    curves_png: What `figures.curves` returned.
+    task: Stands in the title where no system is named.
+  """
+  run = dict(summary.get('run', {}))
+  versions, command = run.pop('versions', {}), run.pop('command', '')
+  title = f'{run.get("system", task)} on {run.get("dataset", "data")}'
+  part = f', {run["part"]} images' if 'part' in run else ''
+  parts = [
+    f'<h1>{escape(title + part)}</h1>',
+    _trained_on(run),
+    *sections,
     _curves(curves_png),
     '<h2>What was run</h2>' + page.facts(run),
     '<h2>Versions and command</h2>' + page.facts(versions),
@@ -140,8 +162,7 @@ def _tiles(summary: Mapping) -> str:
     (f'{summary["per_image"]["jaccard"]:.3f}', 'Jaccard, mean of images'),
     (f'{100 * summary["failures"]:.1f} %', 'failures: Jaccard below 0.65'),
   ]
-  cells = ''.join(f'<div><b>{a}</b><span>{b}</span></div>' for a, b in tiles)
-  return f'<div class="tiles">{cells}</div>'
+  return page.tiles(tiles)
 
 
 def _scores(summary: Mapping) -> str:
@@ -163,11 +184,8 @@ def _scores(summary: Mapping) -> str:
     body += '</tr>'
   notes = '; '.join(f'{a.lower()}: {b}' for a, b in _CONVENTIONS.values())
   low, high = summary['intervals']['failures']
-  drawn = summary.get('bootstrap', {})
   text = (
-    f'Small print in the table: {100 * drawn.get("level", 0.95):g} % intervals '
-    f'from {drawn.get("resamples", "?")} bootstrap draws of '
-    f'{summary["n_lesions"]} lesions. Failures {100 * low:.1f} % to '
+    f'{about_intervals(summary)} Failures {100 * low:.1f} % to '
     f'{100 * high:.1f} %. {notes[0].upper()}{notes[1:]}.'
   )
   if summary['n_lesions'] == 1:
@@ -175,6 +193,16 @@ def _scores(summary: Mapping) -> str:
   return (
     f'<h2>Scores</h2><table><thead><tr><th></th>{head}</tr></thead>'
     f'<tbody>{body}</tbody></table><p>{escape(text)}</p>'
+  )
+
+
+def about_intervals(summary: Mapping) -> str:
+  """Where the small print of a table comes from."""
+  drawn = summary.get('bootstrap', {})
+  return (
+    f'Small print in the table: {100 * drawn.get("level", 0.95):g} % intervals '
+    f'from {drawn.get("resamples", "?")} bootstrap draws of '
+    f'{summary["n_lesions"]} lesions.'
   )
 
 
@@ -197,15 +225,10 @@ def _gallery(examples: Sequence[Mapping]) -> str:
   cells = ''
   for example in examples:
     image, masks = figures.shrink(
-      example['image'], [example['truth'], example['prediction']], _SIDE
+      example['image'], [example['truth'], example['prediction']], SIDE
     )
-    picture = page.picture(
-      figures.png(figures.overlay(image, *masks)), f'{example["title"]}'
-    )
-    cells += (
-      f'<figure>{picture}<figcaption><b>{escape(str(example["title"]))}</b>'
-      f'{escape(str(example["caption"]))}</figcaption></figure>'
-    )
+    drawn = figures.png(figures.overlay(image, *masks))
+    cells += page.figure(drawn, example['title'], example['caption'])
   legend = ' '.join(
     f'<span class="key" style="background:rgb{colour}"></span>{text}&emsp;'
     for colour, text in (

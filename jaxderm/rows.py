@@ -1,4 +1,4 @@
-"""What is kept of each image: its ids, its counts of pixels, its distances."""
+"""What is kept of each image: ids, and counts of pixels or probabilities."""
 
 import csv
 import io
@@ -8,19 +8,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-_COUNTS = ('tp', 'fp', 'fn', 'tn')
+COUNTS = ('tp', 'fp', 'fn', 'tn')
 _TEXT = ('image_id', 'lesion_id')
+_NAMES = (*_TEXT, 'label')  # text, even where it looks like numbers
 _WHOLE = re.compile(r'-?\d+')
 
 Rows = Sequence[Mapping] | Mapping[str, Sequence]
 
 
-def columns(rows: Rows) -> dict[str, np.ndarray]:
+def columns(
+  rows: Rows, needed: Sequence[str] = COUNTS
+) -> dict[str, np.ndarray]:
   """Rows as columns [N], checked.
 
+  Args:
+    rows: One for each image, or columns.
+    needed: What must be there beside the ids: counts of pixels, or the label.
+
   Raises:
-    ValueError: If there are no rows, they differ in their columns, a count is
-      missing or negative, an id is empty, or an image is there twice.
+    ValueError: If there are no rows, they differ in their columns, a column is
+      missing, a count negative, a name empty, or an image is there twice.
   """
   if isinstance(rows, Mapping):
     table = {k: np.asarray(v) for k, v in rows.items()}
@@ -29,17 +36,17 @@ def columns(rows: Rows) -> dict[str, np.ndarray]:
     if any(set(row) != set(names) for row in rows):
       raise ValueError('Rows differ in their columns; give all the same.')
     table = {k: np.asarray([row[k] for row in rows]) for k in names}
-  lacking = [k for k in (*_TEXT, *_COUNTS) if k not in table]
+  lacking = [k for k in (*_TEXT, *needed) if k not in table]
   if lacking or len({len(v) for v in table.values()}) != 1:
     sizes = {k: len(v) for k, v in table.items()}
     raise ValueError(f'Columns lack {lacking} or differ in length: {sizes}.')
   if not len(table['image_id']):
     raise ValueError('There are no rows: no image was scored.')
-  for k in _COUNTS:
+  for k in (k for k in needed if k not in _NAMES):
     if not np.issubdtype(table[k].dtype, np.integer) or table[k].min() < 0:
       raise ValueError(f'Column {k!r} must hold whole numbers from 0 on.')
     table[k] = table[k].astype(np.int64)
-  for k in _TEXT:
+  for k in (k for k in _NAMES if k in table):
     table[k] = table[k].astype(str)
     if (table[k] == '').any():
       raise ValueError(f'Column {k!r} has an empty cell; name every image.')
@@ -49,7 +56,9 @@ def columns(rows: Rows) -> dict[str, np.ndarray]:
   return table
 
 
-def write_rows(path: str | pathlib.Path, rows: Rows) -> None:
+def write_rows(
+  path: str | pathlib.Path, rows: Rows, needed: Sequence[str] = COUNTS
+) -> None:
   """Writes rows as CSV, whole or not at all, so that nothing is lost.
 
   Other columns than the ids and counts are kept as they come: whole numbers,
@@ -58,12 +67,13 @@ def write_rows(path: str | pathlib.Path, rows: Rows) -> None:
   Args:
     path: The file; its folder must be there.
     rows: See `columns`.
+    needed: See `columns`.
 
   Raises:
     ValueError: If the rows are not as `columns` wants them, or a column would
       be read back as something else, such as text that looks like a number.
   """
-  table = {k: v.tolist() for k, v in columns(rows).items()}
+  table = {k: v.tolist() for k, v in columns(rows, needed).items()}
   for name, cells in table.items():
     # Python 3.11 writes them without quotes, and then reads two lines.
     if any('\r' in cell for cell in cells if isinstance(cell, str)):
@@ -87,8 +97,14 @@ def write_rows(path: str | pathlib.Path, rows: Rows) -> None:
   draft.replace(path)
 
 
-def read_rows(path: str | pathlib.Path) -> list[dict]:
+def read_rows(
+  path: str | pathlib.Path, needed: Sequence[str] = COUNTS
+) -> list[dict]:
   """Reads what `write_rows` wrote.
+
+  Args:
+    path: The file.
+    needed: See `columns`.
 
   Returns:
     One dict for each image, with str, int and float.
@@ -102,7 +118,7 @@ def read_rows(path: str | pathlib.Path) -> list[dict]:
     raise FileNotFoundError(f'{path}: no such file; evaluate the run first.')
   try:
     table = _parse(path.read_bytes().decode())
-    columns(table)
+    columns(table, needed)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   return [
@@ -125,7 +141,7 @@ def _parse(text: str) -> dict[str, list]:
 
 def _typed(name: str, cells: Sequence[str]) -> list:
   """Cells as int if all are, else as float if all are, else as text."""
-  if name in _TEXT:
+  if name in _NAMES:
     return list(cells)
   if all(map(_WHOLE.fullmatch, cells)):
     return [int(cell) for cell in cells]

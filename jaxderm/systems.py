@@ -18,8 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxderm.cost import multiply_adds, parameters
-from jaxderm.models import decoders, encoders
+from jaxderm.cost import feature_maps, multiply_adds, parameters
+from jaxderm.models import decoders, encoders, heads
+from jaxderm.models.classifier import Classifier
 from jaxderm.models.segmenter import Segmenter
 
 Encoder = str | nn.Module
@@ -91,10 +92,26 @@ def residual(
   return Segmenter(encoder, decoder, None, classes, 2 * _stride(encoder))
 
 
+def classifier(
+  encoder: Encoder,
+  *,
+  taps: Sequence[str] | None = None,
+  classes: int = 7,
+  hidden: int | None = None,
+  dropout: float = 0.0,
+) -> nn.Module:
+  """A pooled head on an encoder's last map, or on the last of `taps`."""
+  encoder = _encoder(encoder, taps)
+  if taps is None:
+    encoder = encoder.clone(taps=(_last_map(encoder),))
+  return Classifier(encoder, heads.Pooled(hidden, dropout), classes)
+
+
 KINDS: dict[str, Callable[..., nn.Module]] = {
   'unet': unet,
   'unetpp': unetpp,
   'residual': residual,
+  'classifier': classifier,
 }
 
 
@@ -114,6 +131,14 @@ def _stride(encoder: nn.Module) -> int:
     lambda x: encoder.init_with_output(jax.random.key(0), x)[0], image
   )
   return size // pyramid[-1].shape[1]
+
+
+def _last_map(encoder: nn.Module) -> str:
+  """The deepest map of an encoder, before its publisher's classifier."""
+  image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  return [
+    name for name in feature_maps(encoder, image) if name != 'predictions'
+  ][-1]
 
 
 # --- The table ---------------------------------------------------------------
@@ -192,7 +217,7 @@ def build(name: str, **changes: Any) -> nn.Module:
 
   Args:
     name: A system of the papers ('yang2021/UNet') or a kind of network
-      ('unet', 'unetpp', 'residual'), which needs an `encoder`.
+      ('unet', 'unetpp', 'residual', 'classifier'), which needs an `encoder`.
     **changes: What shall differ, such as `encoder='EfficientNetB0'`,
       `activation='mish'` (of the decoder), `deep_supervision=True`.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxderm import losses, metrics
+from jaxderm import class_metrics, losses, metrics
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -18,13 +18,14 @@ class Task:
   """A task, as a training or evaluation step sees it.
 
   Attributes:
-    name: 'segmentation', ...
+    name: 'segmentation' or 'classification'.
     inputs: Entries of a batch that go into the network, in its order.
     loss: (logits, batch) to the loss of each image, [B] float32.
     probabilities: Logits to probabilities.
-    rows: (probabilities, batch) to what is kept of each image, columns of [B].
+    rows: (probabilities, batch) to what is kept of each image, columns of [B]
+      or [B, C].
     scores: Columns of all images to scores by name, on the host.
-    score_names: Which names those are.
+    score_names: Which names those are, at most.
   """
 
   name: str
@@ -34,6 +35,17 @@ class Task:
   rows: Callable[[Array, Batch], dict[str, Array]]
   scores: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
   score_names: tuple[str, ...]
+
+
+def _loss(loss: Mapping, table: Mapping, task: str) -> Callable:
+  """The loss of a config, if it is one of the task's."""
+  every = {**losses.SEGMENTATION, **losses.CLASSIFICATION}
+  if loss['name'] in every and loss['name'] not in table:
+    raise ValueError(
+      f'The loss {loss["name"]!r} is not one of {task}; loss.name must be one '
+      f'of {", ".join(table)}.'
+    )
+  return losses.make(**loss)
 
 
 def _heads(logits: Array | tuple[Array, ...]) -> tuple[Array, ...]:
@@ -59,7 +71,7 @@ def segmentation(loss: Mapping, threshold: float = 0.5) -> Task:
     loss: Name and constants of a loss in `losses.SEGMENTATION`.
     threshold: A pixel with a higher probability is lesion.
   """
-  loss_fn = losses.make(**loss)
+  loss_fn = _loss(loss, losses.SEGMENTATION, 'segmentation')
 
   names = ('dice', 'jaccard', 'accuracy')
 
@@ -87,4 +99,42 @@ def segmentation(loss: Mapping, threshold: float = 0.5) -> Task:
   )
 
 
-TASKS = {'segmentation': segmentation}
+def classification(loss: Mapping, threshold: float = 0.5) -> Task:
+  """One class of several for each image.
+
+  Args:
+    loss: Name and constants of a loss in `losses.CLASSIFICATION`.
+    threshold: Not used: the most probable class is chosen.
+  """
+  del threshold
+  loss_fn = _loss(loss, losses.CLASSIFICATION, 'classification')
+
+  def per_image(logits, batch):
+    return loss_fn(logits, batch['label'])
+
+  def probabilities(logits):
+    return jax.nn.softmax(logits.astype(jnp.float32))
+
+  def rows(probability, batch):
+    return {'label': batch['label'], 'probability': probability}
+
+  def scores(columns):
+    label, probability = columns['label'], columns['probability']
+    matrix = class_metrics.confusion(
+      label, probability.argmax(1), probability.shape[1]
+    )
+    named = {
+      'accuracy': float(class_metrics.accuracy(matrix)),
+      'balanced_accuracy': float(class_metrics.balanced_accuracy(matrix)),
+      'auc': class_metrics.macro_auc(label, probability),
+    }
+    # Images of one class only have no AUC.
+    return {k: v for k, v in named.items() if np.isfinite(v)}
+
+  names = ('accuracy', 'balanced_accuracy', 'auc')
+  return Task(
+    'classification', ('image',), per_image, probabilities, rows, scores, names
+  )
+
+
+TASKS = {'segmentation': segmentation, 'classification': classification}

@@ -199,6 +199,7 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> tuple[_Run, object]:
   sharding.check_batch_size(config.evaluate.batch_size)
   made = experiment.make(config)
   data = experiment.open_data(config, workdir)
+  made = experiment.with_data(made, data)
   for part in ('train', 'validation'):
     if not len(data.parts[part]):
       raise ValueError(
@@ -250,7 +251,7 @@ def _announce(run: _Run, start: int, total: int) -> None:
   device = jax.devices()[0].device_kind
   say('\n'.join(data.notes))
   say(
-    f'{config.model.system} ({parameters:,} parameters) on '
+    f'{run.experiment.name} ({parameters:,} parameters) on '
     f'{config.data.name} ({sizes} images) at {config.data.size} pixels, '
     f'batch {config.data.batch_size}, {config.precision}, '
     f'{jax.device_count()} x {device}'

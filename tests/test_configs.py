@@ -13,6 +13,7 @@ from jaxderm.checkpoint import Checkpoints
 CONFIGS = Path(__file__).parent.parent / 'configs'
 QUICK = [
   ('folder', 'yang2021/UNet'),
+  ('ham10000', 'Plain8'),
   ('isic2018_unetpp', 'UNet'),
   ('isic2018_unetpp', 'UNetPlusPlus'),
   ('ph2_unetpp', 'UNet'),
@@ -41,6 +42,8 @@ def shrunk(name, system, data_dir):
   spec.loader.exec_module(module)
   config = module.get_config(system)
   config.data.name = 'synthetic'
+  if config.task == 'classification':
+    config.model.changes.classes = 3
   config.data.options = dict(n=24, size=32)
   config.data.data_dir = str(data_dir)
   config.data.size = 32
@@ -78,7 +81,8 @@ def test_two_steps(name, system, data_dir, tmp_path):
   assert rates
   assert all(0 <= r < config.optim.learning_rate or r == highest for r in rates)
   saved = json.loads((workdir / 'config.json').read_text())
-  assert saved['model']['system'].endswith(system)
+  model = saved['model']
+  assert model['changes'].get('encoder', model['system']).endswith(system)
   checkpoints = Checkpoints(workdir / 'checkpoints')
   assert checkpoints.latest() == 2
   checkpoints.close()

@@ -20,6 +20,7 @@ YANG = ('UNet', 'UNetPlusPlus', 'EfficientUNetPlusPlus', 'EfficientNetUNet')
 # What may follow ':' in each file; None is the file's own choice.
 OFFERS = {
   'folder': (None, 'yang2021/UNet'),
+  'ham10000': (None, 'Plain8', 'EfficientNetB1'),
   'isic2018_unetpp': (None, *YANG),
   'ph2_unetpp': (None, *YANG),
   'synthetic': (None, 'UNet'),
@@ -186,11 +187,13 @@ def test_a_config_says_what_it_is_and_how_it_is_started(path):
 def test_what_a_config_names_can_be_built(path, system):
   config = get_config(path, system)
   config.compilation_cache = ''
+  if config.task == 'classification':  # else weighed when the data are known
+    config.loss = config.loss.to_dict() | {'alpha': 1.0}
   made = experiment.make(config)
-  name = config.model.system
+  name = config.model.changes.get('encoder', config.model.system)
   if system is not None:
     assert name.rpartition('/')[2] == system.rpartition('/')[2]
-  assert systems.SYSTEMS[name].task == made.task.name == config.task
+  assert made.network.task == made.task.name == config.task
   # The data set's builder exists and takes the options.
   assert config.data.name in build.DATASETS
   build._choose_options(
@@ -208,6 +211,7 @@ def test_what_a_config_names_can_be_built(path, system):
   batch = {
     'image': jax.ShapeDtypeStruct((2, small, small, 3), jnp.uint8),
     'mask': jax.ShapeDtypeStruct((2, small, small, 1), jnp.uint8),
+    'label': jax.ShapeDtypeStruct((2,), jnp.int32),
   }
 
   def losses(batch):
@@ -219,7 +223,8 @@ def test_what_a_config_names_can_be_built(path, system):
 
   loss, probability = jax.eval_shape(losses, batch)
   assert loss.shape == (2,)
-  assert probability.shape == (2, small, small, 1)
+  shapes = {'segmentation': (small, small, 1), 'classification': (7,)}
+  assert probability.shape == (2, *shapes[config.task])
   image = made.example(4)['image']
   assert image.shape == (4, config.data.size, config.data.size, 3)
 

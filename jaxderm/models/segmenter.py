@@ -1,5 +1,7 @@
 """A segmentation network: encoder, neck, decoder, one logit for each pixel."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,8 @@ class Segmenter(nn.Module):
     multiple: Images are padded, by repeating the edge, until both sides are
       multiples of this; the logits are cropped back.
   """
+
+  task: ClassVar[str] = 'segmentation'
 
   encoder: nn.Module
   decoder: nn.Module
