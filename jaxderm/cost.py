@@ -1,5 +1,6 @@
 """Sizes and costs of networks, from their shapes: nothing is computed."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxderm.models.depthwise import use_form
+from jaxderm.models.forms import use_form
 
 
 def parameters(network: nn.Module, size: int = 256) -> tuple[int, int]:
@@ -24,11 +25,16 @@ def multiply_adds(network: nn.Module, size: int = 256) -> int:
   a transposed convolution would insert.
   """
   image = _image(size)
-  with use_form('lax'):  # one equation for each depthwise convolution
+  with use_form('lax'):  # one equation for each convolution
     jaxpr = jax.make_jaxpr(lambda v, x: network.apply(v, x, False))(
       _variables(network, image), image
     )
   return _jaxpr_products(jaxpr.jaxpr)
+
+
+def stride(size: int, side: int) -> int:
+  """How many times `side` goes into `size`, to the nearest power of two."""
+  return 2 ** round(math.log2(size / side))
 
 
 def feature_maps(

@@ -3,143 +3,24 @@
 network = build('yang2021/UNetPlusPlus', deep_supervision=True)
 network = build('unet', encoder='EfficientNetB0')
 python -m jaxderm.systems --json
+python -m jaxderm.systems --encoders --json
 """
 
 import argparse
 import dataclasses
-import difflib
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxderm.cost import feature_maps, multiply_adds, parameters
-from jaxderm.models import decoders, encoders, heads
-from jaxderm.models.classifier import Classifier
-from jaxderm.models.segmenter import Segmenter
-
-Encoder = str | nn.Module
-
-# --- The kinds of network: parts joined by arguments -------------------------
-
-
-def unet(
-  encoder: Encoder,
-  *,
-  taps: Sequence[str] | None = None,
-  widths: Sequence[int] | None = None,
-  up: str = 'nearest',
-  activation: str = 'relu',
-  bias: bool = True,
-  classes: int = 1,
-) -> nn.Module:
-  """U-Net on any encoder; `widths` end in 16 unless given, coarsest first."""
-  encoder = _encoder(encoder, taps)
-  if widths is None:
-    doublings = _stride(encoder).bit_length() - 1
-    widths = [16 * 2**i for i in reversed(range(doublings))]
-  decoder = decoders.UNet(tuple(widths), up, activation, bias)
-  return Segmenter(encoder, decoder, None, classes, _stride(encoder))
-
-
-def unetpp(
-  encoder: Encoder,
-  *,
-  taps: Sequence[str] | None = None,
-  depth: int | None = None,
-  dense: bool = True,
-  up: str = 'nearest',
-  deep_supervision: bool = False,
-  activation: str = 'relu',
-  classes: int = 1,
-) -> nn.Module:
-  """UNet++ on any encoder, which is cut off below `depth` doublings."""
-  encoder = _encoder(encoder, taps)
-  if depth is not None:
-    if not 1 <= depth < len(encoder.taps):
-      raise ValueError(
-        f'depth {depth}: expected 1 to {len(encoder.taps) - 1} '
-        f'with taps {", ".join(encoder.taps)}'
-      )
-    encoder = encoder.clone(taps=tuple(encoder.taps[: depth + 1]))
-  decoder = decoders.UNetPlusPlus(
-    depth, dense, up, deep_supervision, activation
-  )
-  return Segmenter(encoder, decoder, None, classes, _stride(encoder))
-
-
-def residual(
-  encoder: Encoder,
-  *,
-  taps: Sequence[str] | None = None,
-  base: int = 8,
-  residuals: int = 1,
-  middle: int | None = None,
-  nested: bool = True,
-  activation: str = 'relu',
-  classes: int = 1,
-) -> nn.Module:
-  """The residual decoder on an encoder whose finest map is of half size."""
-  encoder = _encoder(encoder, taps)
-  decoder = decoders.ResidualDecoder(
-    base, residuals, middle, nested, activation
-  )
-  return Segmenter(encoder, decoder, None, classes, 2 * _stride(encoder))
-
-
-def classifier(
-  encoder: Encoder,
-  *,
-  taps: Sequence[str] | None = None,
-  classes: int = 7,
-  hidden: int | None = None,
-  dropout: float = 0.0,
-) -> nn.Module:
-  """A pooled head on an encoder's last map, or on the last of `taps`."""
-  encoder = _encoder(encoder, taps)
-  if taps is None:
-    encoder = encoder.clone(taps=(_last_map(encoder),))
-  return Classifier(encoder, heads.Pooled(hidden, dropout), classes)
-
-
-KINDS: dict[str, Callable[..., nn.Module]] = {
-  'unet': unet,
-  'unetpp': unetpp,
-  'residual': residual,
-  'classifier': classifier,
-}
-
-
-def _encoder(encoder: Encoder, taps: Sequence[str] | None) -> nn.Module:
-  if isinstance(encoder, str):
-    if encoder not in encoders.__all__:
-      raise _unknown('encoder', encoder, encoders.__all__)
-    encoder = getattr(encoders, encoder)()
-  return encoder if taps is None else encoder.clone(taps=tuple(taps))
-
-
-def _stride(encoder: nn.Module) -> int:
-  """How many times smaller than the image the coarsest map is."""
-  size = 256
-  image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-  pyramid = jax.eval_shape(
-    lambda x: encoder.init_with_output(jax.random.key(0), x)[0], image
-  )
-  return size // pyramid[-1].shape[1]
-
-
-def _last_map(encoder: nn.Module) -> str:
-  """The deepest map of an encoder, before its publisher's classifier."""
-  image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
-  return [
-    name for name in feature_maps(encoder, image) if name != 'predictions'
-  ][-1]
-
+from jaxderm.cost import feature_maps, multiply_adds, parameters, stride
+from jaxderm.kinds import KINDS, residual, unet, unetpp, unknown
+from jaxderm.models import encoders
 
 # --- The table ---------------------------------------------------------------
 
@@ -234,28 +115,12 @@ def build(name: str, **changes: Any) -> nn.Module:
         f'{name!r} needs encoder=...: one of {", ".join(encoders.__all__)}'
       )
   else:
-    raise _unknown('system', name, [*SYSTEMS, *KINDS])
+    raise unknown('system', name, [*SYSTEMS, *KINDS])
   known = list(inspect.signature(make).parameters)
   for change in changes:
     if change not in known:
-      raise _unknown(f'change of {name}', change, known)
+      raise unknown(f'change of {name}', change, known)
   return make(**changes)
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-  known = list(known)
-  full = {option.lower(): option for option in known}
-  short = {option.rpartition('/')[2].lower(): option for option in known}
-  for options, wanted in ((full, name), (short, name.rpartition('/')[2])):
-    close = difflib.get_close_matches(wanted.lower(), options, n=1)
-    if close:
-      hint = f' Did you mean {options[close[0]]!r}?'
-      break
-  else:
-    hint = ''
-  return ValueError(
-    f'no {kind} is called {name!r}.{hint} There are: {", ".join(known)}'
-  )
 
 
 # --- What is printed of it -----------------------------------------------------
@@ -276,6 +141,34 @@ def describe(system: System) -> dict[str, Any]:
     'multiply_adds': multiply_adds(network, system.size),
     'printed': printed,
     'difference': None if printed is None else counted - printed,
+  }
+
+
+def describe_encoder(name: str) -> dict[str, Any]:
+  """What `python -m jaxderm.systems --encoders` prints of an encoder.
+
+  Parameters and multiply-adds (of an image of 224 pixels) are those up to the
+  last map, without the publisher's classifier.
+  """
+  size = 224
+  encoder = getattr(encoders, name)()
+  image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  maps = feature_maps(encoder, image)
+  maps.pop('predictions', None)
+  whole = encoder.clone(taps=(list(maps)[-1],))
+  trainable, everything = parameters(whole, size)
+  return {
+    'name': name,
+    'origin': getattr(encoder, 'origin', None),
+    'normalisation': encoder.normalisation,
+    'trainable': trainable,
+    'all': everything,
+    'multiply_adds': multiply_adds(whole, size),
+    'default_taps': list(encoder.taps),
+    'taps': [
+      {'name': tap, 'stride': stride(size, x.shape[1]), 'width': x.shape[-1]}
+      for tap, x in maps.items()
+    ],
   }
 
 
@@ -303,9 +196,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     description='The systems of the papers: sizes, costs, printed sizes.',
   )
   parser.add_argument('--json', action='store_true', help='as JSON')
+  parser.add_argument(
+    '--encoders', action='store_true', help='the encoders, not the systems'
+  )
   arguments = parser.parse_args(argv)
-  rows = [describe(system) for system in SYSTEMS.values()]
-  print(json.dumps(rows, indent=2) if arguments.json else _table(rows))
+  if arguments.encoders:
+    rows = [describe_encoder(name) for name in encoders.__all__]
+  else:
+    rows = [describe(system) for system in SYSTEMS.values()]
+  if arguments.json:
+    print(json.dumps(rows, indent=2))
+    return
+  for row in rows:  # a line has no room for every map
+    row.pop('taps', None)
+    row.pop('default_taps', None)
+  print(_table(rows))
 
 
 if __name__ == '__main__':

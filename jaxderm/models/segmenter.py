@@ -1,5 +1,6 @@
 """A segmentation network: encoder, neck, decoder, one logit for each pixel."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
@@ -23,6 +24,9 @@ class Segmenter(nn.Module):
     classes: Logits for each pixel.
     multiple: Images are padded, by repeating the edge, until both sides are
       multiples of this; the logits are cropped back.
+    strides: Of the encoder's maps. Where its convolutions have no padding, a
+      map is smaller than the image over its stride; it gets zeros on top and
+      on the left (SPEC 1.6). None if all are as large as they should be.
   """
 
   task: ClassVar[str] = 'segmentation'
@@ -32,6 +36,7 @@ class Segmenter(nn.Module):
   neck: nn.Module | None = None
   classes: int = 1
   multiple: int = 32
+  strides: Sequence[int] | None = None
 
   @nn.compact
   def __call__(
@@ -51,6 +56,11 @@ class Segmenter(nn.Module):
     below, right = -height % self.multiple, -width % self.multiple
     padded = jnp.pad(image, ((0, 0), (0, below), (0, right), (0, 0)), 'edge')
     pyramid = self.encoder(padded, train)
+    if self.strides is not None:
+      pyramid = tuple(
+        _fill_up(x, padded.shape[1] // stride, padded.shape[2] // stride)
+        for x, stride in zip(pyramid, self.strides, strict=True)
+      )
     if self.neck is not None:
       pyramid = self.neck(pyramid, train)
     features = self.decoder(pyramid, train)
@@ -66,3 +76,11 @@ class Segmenter(nn.Module):
     if isinstance(features, tuple):
       return tuple(logits(x, f'logits{i + 1}') for i, x in enumerate(features))
     return logits(features, 'logits')
+
+
+def _fill_up(x: Array, height: int, width: int) -> Array:
+  """Zeros on top and on the left, to [B, height, width, C]."""
+  top, left = height - x.shape[1], width - x.shape[2]
+  if not top and not left:
+    return x
+  return jnp.pad(x, ((0, 0), (top, 0), (left, 0), (0, 0)))
