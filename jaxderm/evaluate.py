@@ -172,7 +172,7 @@ def evaluate(
   """
   folder = pathlib.Path(out) if out else workdir
   folder.mkdir(parents=True, exist_ok=True)
-  made = experiment.make(config)
+  made = experiment.make(config, workdir)
   data = experiment.open_data(config, workdir)
   split = split or ('test' if len(data.parts['test']) else 'validation')
   examples = data.parts[split]

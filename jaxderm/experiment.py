@@ -13,7 +13,17 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxderm import control, inference, optim, sharding, step, systems, task
+from jaxderm import (
+  control,
+  inference,
+  optim,
+  pretrained,
+  sharding,
+  step,
+  systems,
+  task,
+  transfer,
+)
 from jaxderm.data import build, folds, leaks, pipeline, prepare
 from jaxderm.data import index as index_lib
 from jaxderm.data.split import Split
@@ -33,6 +43,7 @@ class Experiment:
     prepare: Pixels as stored to what the network expects, with augmentation.
     mesh: The devices.
     rules: What validation decides.
+    weights: What its encoder starts from; None once the run has started.
   """
 
   config: ConfigDict
@@ -41,6 +52,7 @@ class Experiment:
   prepare: step.Prepare
   mesh: Mesh
   rules: control.Rules
+  weights: pretrained.Weights | None
 
   @property
   def name(self) -> str:
@@ -68,12 +80,20 @@ class Experiment:
     )
     return optim.make_optimizer(schedule=schedule, **settings), schedule
 
-  def create_state(self, tx: optax.GradientTransformation) -> step.TrainState:
-    """A fresh state for this config's seed."""
+  def create_state(
+    self, tx: optax.GradientTransformation, encoder: dict | None = None
+  ) -> step.TrainState:
+    """A fresh state for this config's seed, with an encoder's variables."""
     # Parameters do not depend on the batch size; one row per device will do.
     example = self.example(self.mesh.size)
     return step.create_state(
-      self.network, self.task, tx, example, self.config.seed, self.mesh
+      self.network,
+      self.task,
+      tx,
+      example,
+      self.config.seed,
+      self.mesh,
+      encoder,
     )
 
 
@@ -84,12 +104,17 @@ def use_compilation_cache(path: str) -> None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
-def make(config: ConfigDict) -> Experiment:
+def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
   """Builds what a config names.
+
+  Args:
+    config: Of the run.
+    workdir: Of a run that has started; None reads what it is to start from.
 
   Raises:
     ValueError: A name, a key or a value that does not fit; says which are
       right.
+    FileNotFoundError: There is no such file of weights.
   """
   use_compilation_cache(config.compilation_cache)
   name, settings = config.task, config.evaluate
@@ -107,10 +132,14 @@ def make(config: ConfigDict) -> Experiment:
       f'model.system {config.model.system!r} is for {network.task}, but task '
       f'is {name!r}. Change one of the two.'
     )
+  encoder, model = network.encoder, config.model
+  weights = transfer.load(model.encoder_weights, encoder, workdir)
   prepare_fn = prepare.make_prepare(
     config.data.colour,
     config.data.augment.to_dict(),
-    network.encoder.normalisation,
+    transfer.normalisation(
+      config.data.normalisation, encoder, weights, workdir
+    ),
   )
   made_task = make_task(config.loss.to_dict(), settings.threshold)
   inference.check_views(settings.views)
@@ -127,6 +156,7 @@ def make(config: ConfigDict) -> Experiment:
     prepare=prepare_fn,
     mesh=sharding.make_mesh(),
     rules=control.Rules(**monitor),
+    weights=weights,
   )
 
 

@@ -137,7 +137,7 @@ def predict(
   paths = find_images(images)
   folder = pathlib.Path(out)
   folder.mkdir(parents=True, exist_ok=True)
-  made = experiment.make(config)
+  made = experiment.make(config, workdir)
   variables, step = evaluate.load_member(made, workdir, checkpoint)
   say(f'{config.model.system}, step {step}, on {len(paths)} images')
   failed = 0

@@ -45,6 +45,8 @@ def default() -> ConfigDict:
     system='yang2021/UNet',
     # What `systems.build` may change in that system, such as activation.
     changes=dict(),
+    # A file of ImageNet weights to start from: see pretrained.load.
+    encoder_weights=config_dict.placeholder(str),
   )
   config.loss = dict(name='bce_dice')  # and the constants it takes
 
@@ -61,6 +63,9 @@ def default() -> ConfigDict:
     folds=5,
     validation=0.1,  # share of what is not test
     colour='grey_world',
+    # What the network's input looks like (data/colour.py); None is what its
+    # weights expect, which nothing else may contradict.
+    normalisation=config_dict.placeholder(str),
     augment=dict(),  # name to arguments; see data/augment.py
     threads=2,  # host threads that decode and resize
   )

@@ -72,6 +72,7 @@ def create_state(
   example: Batch,
   seed: int,
   mesh: Mesh,
+  encoder: Any = None,
 ) -> TrainState:
   """A fresh state, the same on every device of the mesh.
 
@@ -85,13 +86,16 @@ def create_state(
     example: A prepared batch, or its shapes and types.
     seed: Decides parameters, order, augmentation and dropout.
     mesh: Where it lives.
+    encoder: {'params', 'batch_stats'} that the network's encoder starts from.
   """
 
   @partial(jax.jit, out_shardings=sharding.replicated(mesh))
-  def init():
+  def init(encoder):
     key, init_key = jax.random.split(jax.random.key(seed))
     inputs = [jnp.zeros(example[k].shape, jnp.float32) for k in task.inputs]
     variables = network.init(init_key, *inputs, False)
+    for collection, tree in (encoder or {}).items():
+      variables[collection]['encoder'] = tree
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=variables['params'],
@@ -102,7 +106,7 @@ def create_state(
       bad_step=jnp.full((), -1, jnp.int32),
     )
 
-  return init()
+  return init(encoder)
 
 
 def _mean(losses: Array, valid: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from jaxderm import control, experiment, optim, sharding, workdirs
+from jaxderm import control, experiment, optim, sharding, transfer, workdirs
 from jaxderm import step as step_lib
 from jaxderm.checkpoint import Checkpoints
 from jaxderm.data import pipeline
@@ -197,7 +197,9 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> tuple[_Run, object]:
   """Everything that can fail before the first step, in the order of its cost."""
   sharding.check_batch_size(config.data.batch_size, config.optim.accumulate)
   sharding.check_batch_size(config.evaluate.batch_size)
-  made = experiment.make(config)
+  checkpoints = Checkpoints(workdir / 'checkpoints')
+  started = checkpoints.latest() is not None
+  made = experiment.make(config, workdir if started else None)
   data = experiment.open_data(config, workdir)
   made = experiment.with_data(made, data)
   for part in ('train', 'validation'):
@@ -209,12 +211,15 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> tuple[_Run, object]:
       )
   epoch_steps = max(1, len(data.parts['train']) // config.data.batch_size)
   tx, schedule = made.make_optimizer(epoch_steps * config.epochs)
-  state = made.create_state(tx)
+  encoder = transfer.variables(
+    made.weights, made.network.encoder, data.parts['train'], made.prepare
+  )
+  state = made.create_state(tx, encoder)
   workdirs.check_space(workdir, state)
+  transfer.record(made.weights, workdir)
   workdirs.record(config, data.split, workdir)
-  checkpoints = Checkpoints(workdir / 'checkpoints')
   progress = control.Progress()
-  if checkpoints.latest() is not None:
+  if started:
     state, progress = checkpoints.restore(state)
   start = int(jax.device_get(state.step))
   parts = (made.network, made.task)

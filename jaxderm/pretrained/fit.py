@@ -47,6 +47,8 @@ def fit(
     tensors: Of the file.
     table: How the file calls them.
   """
+  if table.repair is not None:
+    tensors = table.repair(tensors)
   needed, every = places(template), places(whole)
   normalised = norms(every)
   filled: dict = {}
@@ -94,14 +96,17 @@ def rename(
     table: How it calls them.
 
   Raises:
-    KeyError: naming a variable that the other network does not have.
+    KeyError: naming a variable that the other network does not have, and that
+      is not the constant which the table has in its place.
   """
   found = places(variables)
   normalised = norms(found)
   renamed = {}
   for place, value in found.items():
     norm = place[1:-1] in normalised
-    names = source(table, place, norm, value.shape).names
+    names, constant = source(table, place, norm, value.shape)
+    if constant is not None and np.allclose(value, constant):
+      continue
     name = next((n for n in names if n in shapes), None)
     if name is None:
       raise KeyError(f'{"/".join(place)}: none of {names} is there')

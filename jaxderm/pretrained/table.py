@@ -1,7 +1,8 @@
 """How other libraries call our layers, and how they lay out their arrays."""
 
+import functools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,8 @@ import numpy as np
 
 Place = tuple[str, ...]  # collection, layers and name: 'params', ..., 'kernel'
 Template = str | tuple[str, ...]
+Tensors = Mapping[str, np.ndarray]
+Constant = float | tuple[float, ...]
 
 # What a variable of a layer with batch normalisation is called.
 _NORM = {
@@ -24,6 +27,9 @@ _NORM_PLACES = (
 # Of a folded normalisation only the bias is in the file, as its convolution's.
 # These make the layer x + bias, epsilon being added to `var`.
 _FOLDED = {'scale': 1.0, 'mean': 0.0, 'var': 1.0}
+# A number in a name: '{i}', '{i-1}', '{3*i+1:02}'.
+_FIELD = r'\{(?:(\d+)\*)?(\w)([+-]\d+)?(?::0(\d+))?\}'
+_ANY_FIELD = r'\{[^}]*\}'
 # What torch counts and no network needs.
 _COUNTERS = ('num_batches_tracked',)
 
@@ -33,22 +39,25 @@ class Table(NamedTuple):
 
   A row is a layer of ours and its name there. Numbers are braces: the row
   'conv{i}_block{j}_{k}_bn': 'layer{i-1}.{j-1}.bn{k}' makes conv3_block1_2_bn
-  layer2.0.bn2; '{3*i+1:02}' multiplies, adds and pads with zeros. The first
-  row that fits counts. Where a row gives several names, the file decides; with
-  a '/' it is about one variable of a layer. Layers without a row keep their
-  name.
+  layer2.0.bn2; '{3*i+1:02}' multiplies, adds and pads with zeros; '{j:a}' in a
+  name of ours is a letter, a being 0. The first row that fits counts. Where a
+  row gives several names, the file decides; with a '/' it is about one variable
+  of a layer. Layers without a row keep their name.
 
   Attributes:
     library: 'keras', 'torchvision', 'timm', ...
     layers: The rows.
     normalisation: What these weights expect of the input (data/colour.py).
     origin: What the encoder must be built with; None if it has no choice.
-    style: Whose names of weights and order of axes: 'keras' or 'torch'.
+    style: Whose names of weights and order of axes: 'keras', 'torch', or
+      'jaxderm', which has neither rows nor an order of its own.
     folded: Epsilon of the normalisations, where they are folded into the
       convolutions; else None.
     identical: Whether a layer without a row keeps its name. If not, it is not
       in these files.
     ignored: Endings of names in these files that no network needs.
+    constants: Variables of ours that these files do not have, by 'layer/name'.
+    repair: What makes of a file's tensors those that the network needs.
   """
 
   library: str
@@ -59,6 +68,8 @@ class Table(NamedTuple):
   folded: float | None = None
   identical: bool = False
   ignored: tuple[str, ...] = ()
+  constants: Mapping[str, Constant] = {}
+  repair: Callable[[Tensors], Tensors] | None = None
 
   def names(self, layer: str, variable: str) -> Iterator[tuple[str, bool]]:
     """What a variable of ours may be called; whether the row was about it."""
@@ -72,6 +83,25 @@ class Table(NamedTuple):
     if self.identical:
       yield layer, False
 
+  def resembles(self, names: Collection[str]) -> bool:
+    """Whether a file with these names may be one of these, told by the names."""
+    if self.style == 'keras':
+      return all('/' in name for name in names)
+    counted = [name for name in names if self.counts(name)]
+    rows = [
+      template
+      for value in self.layers.values()
+      for template in ((value,) if isinstance(value, str) else value)
+    ]
+    texts = [map(re.escape, re.split(_ANY_FIELD, row)) for row in rows]
+    known = re.compile('|'.join(r'\d+'.join(parts) for parts in texts))
+    found = [
+      name
+      for name in counted
+      if known.fullmatch(name) or known.fullmatch(name.rpartition('.')[0])
+    ]
+    return 2 * len(found) > len(counted)
+
   def counts(self, name: str) -> bool:
     """Whether a tensor of a file is part of its network."""
     return not name.endswith((*_COUNTERS, *self.ignored))
@@ -81,7 +111,7 @@ class Source(NamedTuple):
   """Where a variable of ours comes from."""
 
   names: tuple[str, ...]  # that it may have in a file
-  constant: float | None = None  # its value, where it is in none
+  constant: Constant | None = None  # its value, where it is in none
 
 
 def source(
@@ -96,6 +126,10 @@ def source(
     shape: Of the variable.
   """
   collection, *layers, name = place
+  if table.style == 'jaxderm':
+    return Source(('/'.join(place),))
+  if (path := '/'.join((*layers, name))) in table.constants:
+    return Source((), table.constants[path])
   if norm and table.folded is not None and name in _FOLDED:
     constant = _FOLDED[name]
     return Source((), constant - table.folded if name == 'var' else constant)
@@ -133,7 +167,7 @@ def ours(value: np.ndarray, style: str, shape: tuple[int, ...]) -> np.ndarray:
     if fits and (value.ndim, len(shape)) == (2, 4):
       value = value.reshape([shape[axis] for axis in (3, 2, 0, 1)])
     value = value.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(value.ndim))
-  elif value.ndim == 4 and shape[2:3] == (1,):
+  elif style == 'keras' and value.ndim == 4 and shape[2:3] == (1,):
     value = value.transpose(0, 1, 3, 2)
   return value.reshape(shape) if fits and value.ndim != len(shape) else value
 
@@ -161,9 +195,19 @@ def norms(found: Collection[Place]) -> set[Place]:
 
 
 def _match(template: str, name: str) -> dict[str, int] | None:
-  pattern = re.sub(r'\\\{(\w)\\\}', r'(?P<\1>\\d+)', re.escape(template))
-  found = re.fullmatch(pattern, name)
-  return found and {key: int(n) for key, n in found.groupdict().items()}
+  found = _pattern(template).fullmatch(name)
+  return found and {key: _number(n) for key, n in found.groupdict().items()}
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern:
+  pattern = re.escape(template)
+  pattern = re.sub(r'\\\{(\w)\\\}', r'(?P<\1>\\d+)', pattern)
+  return re.compile(re.sub(r'\\\{(\w):a\\\}', r'(?P<\1>[a-z])', pattern))
+
+
+def _number(text: str) -> int:
+  return int(text) if text.isdigit() else ord(text) - ord('a')
 
 
 def _fill(template: str, values: Mapping[str, int]) -> str:
@@ -172,5 +216,4 @@ def _fill(template: str, values: Mapping[str, int]) -> str:
     value = int(times or 1) * values[key] + int(plus or 0)
     return f'{value:0{width}}' if width else str(value)
 
-  field = r'\{(?:(\d+)\*)?(\w)([+-]\d+)?(?::0(\d+))?\}'
-  return re.sub(field, number, template)
+  return re.sub(_FIELD, number, template)
