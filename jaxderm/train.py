@@ -4,60 +4,27 @@ import collections
 import dataclasses
 import os
 import pathlib
-import signal
 import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from jaxderm import control, experiment, optim, sharding, transfer, workdirs
 from jaxderm import step as step_lib
 from jaxderm.checkpoint import Checkpoints
 from jaxderm.data import pipeline
+from jaxderm.interrupts import EXIT_TERMINATED, Interrupts, Terminated
 from jaxderm.writer import MetricWriter, progress_bar, say
 
 # Steps that may be under way on the device before the host waits for one.
 _AHEAD = 4
-EXIT_TERMINATED = 143  # what a shell reports for SIGTERM
 
 
 class NotFiniteError(ValueError):
   """A loss or a gradient that is no number."""
-
-
-class Terminated(SystemExit):
-  """The run was asked to stop, has saved itself, and can be started again."""
-
-
-class _Interrupts:
-  """Notes SIGTERM and Ctrl-C, so that the loop can end between two steps."""
-
-  def __enter__(self):
-    self._asked = False
-    self._before = {
-      s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)
-    }
-    return self
-
-  def __exit__(self, *_):
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _note(self, number, frame):
-    del number, frame
-    if self._asked:  # the second time somebody means it
-      raise KeyboardInterrupt
-    self._asked = True
-
-  def asked(self, step: int) -> bool:
-    """Whether to stop before step `step`; all hosts agree."""
-    if jax.process_count() == 1:
-      return self._asked
-    return multihost_utils.reached_preemption_sync_point(step)
 
 
 def validate(eval_step, state, examples, batch_size, task, mesh):
@@ -282,14 +249,14 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> None:
   with workdirs.alone(workdir):
     run, train_step = _prepare(config, workdir)
     try:
-      with _Interrupts() as interrupts:
+      with Interrupts() as interrupts:
         _loop(run, train_step, interrupts)
     finally:
       run.checkpoints.close()
       run.writer.close()
 
 
-def _loop(run: _Run, train_step, interrupts: _Interrupts) -> None:
+def _loop(run: _Run, train_step, interrupts: Interrupts) -> None:
   config, mesh = run.config, run.experiment.mesh
   start = int(jax.device_get(run.state.step))
   total = run.epoch_steps * config.epochs
