@@ -132,6 +132,8 @@ def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
       f'model.system {config.model.system!r} is for {network.task}, but task '
       f'is {name!r}. Change one of the two.'
     )
+  if config.model.norm_momentum is not None:
+    network = network.clone(momentum=config.model.norm_momentum)
   encoder, model = network.encoder, config.model
   weights = transfer.load(model.encoder_weights, encoder, workdir)
   prepare_fn = prepare.make_prepare(

@@ -47,6 +47,9 @@ def default() -> ConfigDict:
     changes=dict(),
     # A file of ImageNet weights to start from: see pretrained.load.
     encoder_weights=config_dict.placeholder(str),
+    # What a step keeps of the encoder's old statistics of BatchNorm; None is
+    # its publisher's share, which for MobileNetV2 outlasts a short run.
+    norm_momentum=config_dict.placeholder(float),
   )
   config.loss = dict(name='bce_dice')  # and the constants it takes
 

@@ -13,19 +13,30 @@ import jax
 import numpy as np
 from compiling import quick_jit
 
+from jaxderm.models.forms import use_form
 from jaxderm.pretrained import statistics
 from jaxderm.pretrained.table import norms, places
 
 
-def draw(encoder, image, seed=0):
-  """Variables of an encoder that tells apart the images [B, H, W, 3]."""
+@use_form('lax')  # which compiles faster
+def draw(encoder, image, seed=0, constants=None):
+  """Variables of an encoder that tells apart the images [B, H, W, 3].
+
+  Args:
+    encoder: An encoder.
+    image: Images.
+    seed: Of the draw.
+    constants: Variables that have one value only, by 'layer/name'.
+  """
   template = jax.eval_shape(encoder.init, jax.random.key(0), image)
   found = places(template)
   normalised = norms(found)
-  leaves = [
-    _value(place, leaf.shape, place[1:-1] in normalised, seed)
-    for place, leaf in found.items()
-  ]
+  leaves = []
+  for place, leaf in found.items():
+    value = (constants or {}).get('/'.join(place[1:]))
+    if value is None:
+      value = _value(place, leaf.shape, place[1:-1] in normalised, seed)
+    leaves.append(np.broadcast_to(np.float32(value), leaf.shape))
   variables = jax.tree.unflatten(jax.tree.structure(template), leaves)
   if not normalised:
     return variables

@@ -92,6 +92,7 @@ def test_grey_world_refuses_small_p():
     ('tf', [1, -1, -0.6]),
     ('torch', [(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225]),
     ('caffe', [51 - 103.939, -116.779, 131.32]),
+    ('caffe_104', [-53, -117, 132]),
   ],
 )
 def test_normalise(name, expected):

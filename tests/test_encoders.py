@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,9 @@ from jaxderm.models.encoders.efficientnet import scaled
 # Trainable and all, with the default taps. For the EfficientNets they are those
 # of `keras.Model(network.input, <output of block6a_expand_activation>)`.
 SIZES = {
+  'DenseNet121': (6_953_856, 7_037_504),
+  'DenseNet169': (12_484_480, 12_642_880),
+  'DenseNet201': (18_092_928, 18_321_984),
   'EfficientNetB0': (928_416, 945_927),
   'EfficientNetB1': (1_282_500, 1_306_731),
   'EfficientNetB2': (1_505_704, 1_532_127),
@@ -25,6 +29,22 @@ SIZES = {
   'EfficientNetB5': (5_565_880, 5_633_631),
   'EfficientNetB6': (8_122_852, 8_210_795),
   'EfficientNetB7': (12_623_576, 12_745_503),
+  'HRNet': (9_489_920, 9_509_184),
+  'InceptionResNetV2': (54_276_192, 54_336_736),
+  'NASNetLarge': (84_720_150, 84_916_818),
+  'NASNetMobile': (4_232_978, 4_269_716),
+  'MobileNetV1': (3_206_976, 3_228_864),
+  'MobileNetV1x025': (213_072, 218_544),
+  'MobileNetV1x050': (818_592, 829_536),
+  'MobileNetV1x075': (1_816_560, 1_832_976),
+  'MobileNetV2': (2_223_872, 2_257_984),
+  'MobileNetV2x035': (396_128, 410_208),
+  'MobileNetV2x050': (687_680, 706_224),
+  'MobileNetV2x075': (1_355_424, 1_382_064),
+  'MobileNetV2x130': (3_721_792, 3_766_048),
+  'MobileNetV2x140': (4_315_776, 4_363_712),
+  'MobileNetV3Large': (2_971_952, 2_996_352),
+  'MobileNetV3Small': (927_008, 939_120),
   'Plain8': (296_040, 297_032),
   'Plain24': (2_654_136, 2_657_112),
   'PreResNet18': (11_178_947, 11_186_889),
@@ -34,8 +54,20 @@ SIZES = {
   'ResNet50': (23_534_592, 23_587_712),
   'ResNet101': (42_552_832, 42_658_176),
   'ResNet152': (58_219_520, 58_370_944),
+  'Xception': (15_310_632, 15_355_944),
+  'ShuffleNet': (3_564_240, 3_613_104),
+  'SqueezeNet10': (735_424, 735_424),
+  'SqueezeNet11': (722_496, 722_496),
+  'VGG16': (14_714_688, 14_714_688),
+  'VGG16BN': (14_723_136, 14_731_584),
+  'VGG16Do2022': (4_855_360, 4_860_736),
 }
 SIDES = [(64, 64), (97, 70)]  # 97 is odd at every level but the last
+LEAST = {'InceptionResNetV2': 75}  # pixels, where not 64 or fewer
+
+
+def enough(name, side):
+  return tuple(max(n, LEAST.get(name, n)) for n in side)
 
 
 @functools.cache
@@ -43,7 +75,7 @@ def shapes(name, side=(64, 64), taps=None):
   """The pyramid and the variables, as shapes."""
   make = getattr(encoders, name)
   encoder = make() if taps is None else make(taps=taps)
-  image = jax.ShapeDtypeStruct((2, *side, 3), jnp.float32)
+  image = jax.ShapeDtypeStruct((2, *enough(name, side), 3), jnp.float32)
   return jax.eval_shape(
     lambda x: encoder.init_with_output(jax.random.key(0), x), image
   )
@@ -69,6 +101,7 @@ def test_pyramid_halves(name, side):
   encoder = getattr(encoders, name)()
   pyramid, _ = shapes(name, side)
   assert len(pyramid) == len(encoder.taps)
+  side = enough(name, side)
   height = pyramid[0].shape[1]
   assert height == side[0] or -(-side[0] // 2) - 3 <= height <= -(-side[0] // 2)
   for fine, coarse in itertools.pairwise(pyramid):
@@ -87,7 +120,9 @@ def test_nothing_is_built_after_the_last_tap(name):
     (feature,), variables = shapes(name, taps=taps[i : i + 1])
     assert feature.shape == pyramid[i].shape
     parts, all_parts = variables['params'], whole['params']
-    assert set(parts) < set(all_parts)
+    # VGG ends in a maximum, which has no parameters.
+    pool_only = i > 0 and taps[-1].endswith('_pool')
+    assert pool_only or set(parts) < set(all_parts)
     # Each part is there in full, or not at all.
     assert jax.tree.structure(parts) == jax.tree.structure(
       {part: all_parts[part] for part in parts}
@@ -99,7 +134,8 @@ def test_nothing_is_built_after_the_last_tap(name):
 @pytest.mark.parametrize('name', encoders.__all__)
 def test_without_taps_every_map_has_its_name(name):
   encoder = getattr(encoders, name)()
-  image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+  side = enough(name, (64, 64))
+  image = jax.ShapeDtypeStruct((2, *side, 3), jnp.float32)
   every = feature_maps(encoder, image)
   pyramid, _ = shapes(name)
   for tap, feature in zip(encoder.taps, pyramid, strict=True):
@@ -154,6 +190,37 @@ def test_stochastic_depth_drops_whole_images():
   )
 
 
+# torchvision's source: B5 to B7 are made with Keras' epsilon and, in torch's
+# meaning, a momentum of 0.01; timm's are not.
+@pytest.mark.parametrize(
+  'name, origin, expected',
+  [
+    ('EfficientNetB0', 'keras', (1e-3, 0.99)),
+    ('EfficientNetB0', 'torch', (1e-5, 0.9)),
+    ('EfficientNetB4', 'torch', (1e-5, 0.9)),
+    ('EfficientNetB5', 'keras', (1e-3, 0.99)),
+    ('EfficientNetB5', 'torch', (1e-3, 0.99)),
+    ('EfficientNetB7', 'torch', (1e-3, 0.99)),
+    ('EfficientNetB7', 'timm', (1e-5, 0.9)),
+  ],
+)
+def test_normalisation_of_efficientnet(name, origin, expected):
+  encoder = getattr(encoders, name)(taps=('block2a_project_bn',), origin=origin)
+  seen = set()
+
+  def intercept(following, args, kwargs, context):
+    if isinstance(context.module, nn.BatchNorm):
+      seen.add((context.module.epsilon, context.module.momentum))
+    return following(*args, **kwargs)
+
+  image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  with nn.intercept_methods(intercept):
+    variables = jax.eval_shape(encoder.init, jax.random.key(0), image)
+  assert seen == {expected}
+  assert ('normalization' in variables['batch_stats']) == (origin == 'keras')
+  assert encoder.normalisation == ('none' if origin == 'keras' else 'torch')
+
+
 def test_normaliser_is_that_of_imagenet():
   encoder = encoders.EfficientNetB0(taps=('stem_activation',))
   image = np.ones((1, 16, 16, 3), np.float32)
@@ -164,3 +231,18 @@ def test_normaliser_is_that_of_imagenet():
     np.sqrt(stats['variance']), [0.229, 0.224, 0.225], rtol=1e-6
   )
   assert stats['count'].shape == ()
+
+
+def test_nasnet_keeps_more_of_the_old_statistics_than_others():
+  encoder = encoders.NASNetMobile(taps=('stem_bn1',))
+  image = np.ones((2, 9, 9, 3), np.float32)
+  variables = draw(encoder, image)
+  kernel = variables['params']['stem_conv1']['kernel']
+  _, updated = quick_jit(
+    lambda v, x: encoder.apply(v, x, True, mutable=['batch_stats'])
+  )(variables, image)
+  # Every pixel sees the sum of the kernel, without variance.
+  old, new = (v['batch_stats']['stem_bn1'] for v in (variables, updated))
+  np.testing.assert_allclose(new['var'], 0.9997 * old['var'], rtol=1e-5)
+  step = 0.0003 * (np.sum(kernel, axis=(0, 1, 2)) - old['mean'])
+  np.testing.assert_allclose(new['mean'] - old['mean'], step, atol=1e-6)

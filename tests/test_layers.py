@@ -9,7 +9,7 @@ from compiling import quick_jit
 from jax import lax
 
 from jaxderm.models import layers
-from jaxderm.models.depthwise import use_form
+from jaxderm.models.forms import use_form
 from jaxderm.models.layers import Taps
 
 KEY = jax.random.key(0)
@@ -48,7 +48,7 @@ def test_depthwise_equals_lax(size, stride, padding):
   # One program for all: compiling is what takes time here.
   ours, theirs = quick_jit(
     lambda: [
-      [everything(form, side) for side in SIZES] for form in ('shifted', 'lax')
+      [everything(form, side) for side in SIZES] for form in ('cpu', 'lax')
     ]
   )()
   jax.tree.map(
@@ -60,7 +60,7 @@ def test_depthwise_sums_bfloat16_in_float32():
   # 1 + 24 * 2**-8 is 1.09375; bfloat16 drops each 2**-8 when added to 1.
   kernel = jnp.full((5, 5, 1, 1), 2.0**-8).at[0, 0].set(1.0)
   image = jnp.ones((1, 5, 5, 1), jnp.bfloat16)
-  with use_form('shifted'):
+  with use_form('cpu'):
     y = layers.depthwise_conv(image, kernel.astype(jnp.bfloat16), 1, 'VALID')
   assert y.dtype == jnp.bfloat16
   assert float(y[0, 0, 0, 0]) == 1.09375
@@ -75,8 +75,72 @@ def test_depthwise_refuses(kernel, stride, message):
     layers.depthwise_conv(jnp.ones((1, 8, 8, 3)), jnp.ones(kernel), stride)
 
 
-def test_unknown_depthwise_form():
-  with pytest.raises(ValueError, match='shifted'), use_form('fast'):
+@pytest.mark.parametrize(
+  'size, stride, padding, groups',
+  [
+    (1, 1, 'SAME', 3),  # one product for each group
+    (1, 2, 'SAME', 3),
+    (1, 1, ((1, 0), (0, 1)), 3),
+    (3, 1, 'SAME', 3),  # a part for each group
+    (3, 2, 'SAME', 16),  # two groups in each of eight parts
+    (3, 2, ((1, 1), (1, 1)), 16),
+    (3, 1, 'VALID', 11),  # no parts
+  ],
+)
+def test_grouped_equals_lax(size, stride, padding, groups):
+  """Forward and both gradients, with two inputs and three outputs a group."""
+
+  def everything(form, side):
+    x = normal(0, 2, *side, 2 * groups)
+    kernel = normal(1, size, size, 2, 3 * groups)
+    with use_form(form):
+      y, back = jax.vjp(
+        lambda x, k: layers.conv(x, k, stride, padding, groups), x, kernel
+      )
+      return y, *back(normal(2, *y.shape))
+
+  ours, theirs = quick_jit(
+    lambda: [
+      [everything(form, side) for side in SIZES] for form in ('cpu', 'lax')
+    ]
+  )()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), ours, theirs
+  )
+
+
+@pytest.mark.parametrize('size', [1, 3])
+def test_grouped_is_never_lax_on_the_cpu(size):
+  """Its gradient takes seconds there."""
+  x, kernel = jnp.ones((1, 4, 4, 32)), jnp.ones((size, size, 1, 64))
+  with use_form('cpu'):
+    jaxpr = jax.make_jaxpr(lambda x, k: layers.conv(x, k, groups=32))(x, kernel)
+  for equation in jaxpr.eqns:
+    assert equation.params.get('feature_group_count', 1) == 1
+
+
+def test_grouped_keeps_bfloat16():
+  for size in (1, 3):
+    x = jnp.ones((1, 4, 4, 32), jnp.bfloat16)
+    kernel = jnp.ones((size, size, 2, 16), jnp.bfloat16)
+    with use_form('cpu'):
+      assert layers.conv(x, kernel, groups=16).dtype == jnp.bfloat16
+
+
+def test_kernel_of_two_sides():
+  conv = layers.Conv(4, (1, 3))
+  variables = jax.eval_shape(conv.init, KEY, jnp.ones((1, 5, 5, 2)))
+  assert variables['params']['kernel'].shape == (1, 3, 2, 4)
+
+
+def test_channel_shuffle_deals_each_group_out():
+  x = jnp.arange(6.0).reshape(1, 1, 1, 6)  # groups 0 1, 2 3, 4 5
+  shuffled = layers.channel_shuffle(x, 3)
+  np.testing.assert_array_equal(shuffled[0, 0, 0], [0, 2, 4, 1, 3, 5])
+
+
+def test_unknown_form():
+  with pytest.raises(ValueError, match='cpu, lax'), use_form('fast'):
     pass
 
 
@@ -128,6 +192,16 @@ def test_1x1_convolution_is_a_convolution():
   np.testing.assert_allclose(layers.conv(x, kernel, 2), expected, atol=1e-5)
 
 
+def test_convolution_of_the_whole_map_is_a_convolution():
+  x, kernel = normal(0, 2, 5, 3, 4), normal(1, 5, 3, 4, 6)
+  expected = lax.conv_general_dilated(
+    x, kernel, (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+  assert expected.shape == (2, 1, 1, 6)
+  found = layers.conv(x, kernel, padding='VALID')
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize('side', SIZES)
 def test_max_pool_equals_reduce_window(side):
   x = normal(0, 2, *side, 3)
@@ -153,6 +227,35 @@ def test_max_pool_of_padding_is_not_zero():
   x = jnp.full((1, 4, 4, 1), -1.0)
   pooled = layers.max_pool(x, 3, 2, ((1, 1), (1, 1)))
   np.testing.assert_array_equal(pooled, -np.ones((1, 2, 2, 1)))
+
+
+@pytest.mark.parametrize('form', ['cpu', 'lax'])
+def test_avg_pool_by_hand(form):
+  """Of 0 to 3 in a square, the padding counted or not; bfloat16 stays so."""
+  x = jnp.arange(4.0).reshape(1, 2, 2, 1)
+  with use_form(form):
+    mean = layers.avg_pool(x, 3, 1, 'SAME')
+    counted = layers.avg_pool(x, 3, 1, 'SAME', count_padding=True)
+    shifted = layers.avg_pool(x, 3, 2, ((0, 1), (1, 0)))
+    assert layers.avg_pool(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+  np.testing.assert_allclose(mean, np.full((1, 2, 2, 1), 1.5))
+  np.testing.assert_allclose(counted, np.full((1, 2, 2, 1), 6 / 9), rtol=1e-6)
+  np.testing.assert_allclose(shifted, np.full((1, 1, 1, 1), 1.5))
+
+
+@pytest.mark.parametrize('size, stride', [(2, 2), (3, 1), (3, 2)])
+def test_avg_pool_is_that_of_xla(size, stride):
+  """Its values and its gradient, at odd and even sides."""
+  x = jnp.asarray(np.random.RandomState(0).rand(2, 7, 10, 3), jnp.float32)
+
+  def pool(form):
+    with use_form(form):
+      y, back = jax.vjp(lambda x: layers.avg_pool(x, size, stride, 'SAME'), x)
+      return y, *back(jnp.sin(jnp.arange(y.size)).reshape(y.shape))
+
+  pool = quick_jit(pool, static_argnums=0)
+  for ours, expected in zip(pool('cpu'), pool('lax'), strict=True):
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -246,3 +349,24 @@ def test_unknown_taps_list_the_known():
 def test_taps_are_a_sequence_of_names(names):
   with pytest.raises(ValueError, match='sequence of names'):
     Taps(names)
+
+
+def test_norm_momentum_is_for_what_is_inside():
+  x = jnp.full((2, 3, 3, 1), 10.0)
+  norm = layers.BatchNorm(momentum=0.999)
+  variables = norm.init(KEY, x)
+
+  def kept():
+    _, updated = norm.apply(variables, x, True, mutable=['batch_stats'])
+    return 1 - float(updated['batch_stats']['mean'][0]) / 10
+
+  with layers.norm_momentum(0.75):
+    assert kept() == pytest.approx(0.75)
+    with layers.norm_momentum(None):
+      assert kept() == pytest.approx(0.999)
+  assert kept() == pytest.approx(0.999)
+  with (
+    pytest.raises(ValueError, match='1.0: expected'),
+    layers.norm_momentum(1.0),
+  ):
+    pass

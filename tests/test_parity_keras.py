@@ -6,9 +6,11 @@ and read back: a wrong layer shows, and so does a wrong table.
 
 import functools
 import os
+from unittest import mock
 
 os.environ.setdefault('KERAS_BACKEND', 'jax')
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import keras
@@ -25,29 +27,79 @@ from jaxderm.pretrained.fit import fit, rename
 # Rows stay odd at every level and columns even.
 SIDE = (65, 64)
 LARGE = (97, 80)  # for networks that shrink theirs more
-KERAS = {'MobileNetV1': 'MobileNet'}  # where Keras calls a network otherwise
+# Where Keras calls a network otherwise.
+KERAS = {
+  'MobileNetV1': 'MobileNet',
+  'MobileNetV1x025': 'MobileNet',
+  'MobileNetV2x035': 'MobileNetV2',
+  'MobileNetV2x140': 'MobileNetV2',
+}
+ALPHA = {
+  'MobileNetV1x025': 0.25,
+  'MobileNetV2x035': 0.35,
+  'MobileNetV2x140': 1.4,
+}
+# Whose last map is 3x3: of a smaller one, BatchNorm magnifies the rounding.
+INCEPTION = (139, 160)
+SMALL = (65, 36)  # rows even at every level of NASNet and columns odd
 # Of each member, the size it is compared at and the tap of its first block.
 # One of a family is here; what differs in depth or width only is slow.
 MEMBERS = {
+  'DenseNet121': (SIDE, 'conv2_block2_concat'),
   'EfficientNetB0': (SIDE, 'block2a_project_bn'),
+  'InceptionResNetV2': (INCEPTION, 'activation_2'),
+  'NASNetMobile': (SMALL, 'reduction_concat_stem_1'),
+  'MobileNetV1': (SIDE, 'conv_pw_2_relu'),
+  'MobileNetV2': (SIDE, 'block_1_project_BN'),
+  'MobileNetV3Small': (SIDE, 'expanded_conv_project_bn'),
   'ResNet50': (SIDE, 'conv2_block2_out'),
+  'VGG16': (SIDE, 'block1_pool'),
+  'Xception': (LARGE, 'add'),
 }
 SLOW = {
+  'DenseNet121': (64, 83),
+  'DenseNet169': SIDE,
+  'DenseNet201': SIDE,
   'EfficientNetB0': (64, 83),
   'EfficientNetB1': SIDE,
+  'EfficientNetB3': SIDE,
+  'InceptionResNetV2': (171, 150),
+  'NASNetLarge': SMALL,
+  'NASNetMobile': (64, 83),
+  'MobileNetV1': (64, 83),
+  'MobileNetV1x025': (100, 70),
+  'MobileNetV2': (64, 83),
+  'MobileNetV2x035': SIDE,
+  'MobileNetV2x140': SIDE,
+  'MobileNetV3Large': (100, 67),
+  'MobileNetV3Small': (64, 83),
   'ResNet50': (64, 83),
   'ResNet101': SIDE,
   'ResNet152': SIDE,
+  'VGG16': (64, 83),
+  'Xception': (71, 86),
 }
-# With their classifiers, which EfficientNet has none of here.
-SIZES = [n for n in {**MEMBERS, **SLOW} if 'Efficient' not in n]
+# With their classifiers. Keras takes long to build these.
+SLOW_SIZES = ['NASNetLarge', *(f'EfficientNetB{i}' for i in range(1, 8))]
+SIZES = [n for n in {**MEMBERS, **SLOW} if n not in SLOW_SIZES] + [
+  pytest.param(name, marks=pytest.mark.slow) for name in SLOW_SIZES
+]
 
 
 def reference(name, side, top=False):
   """A Keras network, which pads for the size it is built for."""
   keras.utils.clear_session()  # or its layers become 'normalization_1'
   make = getattr(keras.applications, KERAS.get(name, name))
-  return make(weights=None, include_top=top, input_shape=(*side, 3))
+  settings = {'alpha': ALPHA[name]} if name in ALPHA else {}
+  # Its own weights are not used, and drawing them takes longer than all else.
+  drawing = mock.patch.object(
+    keras.initializers.VarianceScaling,
+    '__call__',
+    lambda self, shape, dtype=None: np.zeros(shape, dtype or 'float32'),
+  )
+  settings |= {'weights': None, 'include_top': top, 'input_shape': (*side, 3)}
+  with drawing:
+    return make(**settings)
 
 
 def table(name):
@@ -56,22 +108,35 @@ def table(name):
   return found
 
 
+def path(weight):
+  """Layer and weight, without the scopes that NASNet's layers are in."""
+  return '/'.join(weight.path.split('/')[-2:])
+
+
 def fill(theirs, variables, name):
   """Gives Keras' network our variables; returns them by its names."""
-  shapes = {w.path: tuple(w.shape) for w in theirs.weights}
+  shapes = {path(w): tuple(w.shape) for w in theirs.weights}
   weights = rename(variables, shapes, table(name))
   assert set(weights) == set(shapes)
   for weight in theirs.weights:
-    weight.assign(weights[weight.path])
+    weight.assign(weights[path(weight)])
   for layer in theirs.layers:
     if isinstance(layer, keras.layers.Normalization):
       layer.finalize_state()  # it keeps constants computed from its weights
   return weights
 
 
+def output(theirs, tap):
+  """A map; of an activation without a name, what follows its BatchNorm."""
+  if tap in (layer.name for layer in theirs.layers):
+    return theirs.get_layer(tap).output
+  norm = theirs.get_layer(tap.removesuffix('_activation') + '_bn')
+  return norm._outbound_nodes[0].operation.output
+
+
 def tapped(theirs, taps):
   """(trainable, image) to the maps; the trainable weights; their paths."""
-  outputs = [theirs.get_layer(tap).output for tap in taps]
+  outputs = [output(theirs, tap) for tap in taps]
   network = keras.Model(theirs.input, outputs)
   trainable = [v.value for v in network.trainable_variables]
   rest = [v.value for v in network.non_trainable_variables]
@@ -81,7 +146,7 @@ def tapped(theirs, taps):
     found, _ = network.stateless_call(trainable, rest, image, training=False)
     return found if isinstance(found, list | tuple) else [found]
 
-  return call, trainable, [v.path for v in network.trainable_variables]
+  return call, trainable, [path(v) for v in network.trainable_variables]
 
 
 @functools.cache
@@ -95,10 +160,16 @@ def drawn(name, side):
   return encoder, parity.draw(encoder, image), image
 
 
+@functools.cache
+def filled(name, side):
+  """Keras' network with the same variables, and those by its names."""
+  theirs = reference(name, side)
+  return theirs, fill(theirs, drawn(name, side)[1], name)
+
+
 def compare(name, side):
   encoder, variables, image = drawn(name, side)
-  theirs = reference(name, side)
-  fill(theirs, variables, name)
+  theirs, _ = filled(name, side)
   call, trainable, _ = tapped(theirs, encoder.taps)
   expected = quick_jit(call)(trainable, image)
   found = quick_jit(encoder.apply)(variables, image)
@@ -122,8 +193,7 @@ def test_first_block_and_its_gradients_equal_those_of_keras(name):
   """To 1e-5 of the largest, for the image and for every parameter."""
   side, tap = MEMBERS[name]
   encoder, variables, image = drawn(name, side)
-  theirs = reference(name, side)
-  fill(theirs, variables, name)
+  theirs, _ = filled(name, side)
   call, trainable, paths = tapped(theirs, (tap,))
   encoder = encoder.clone(taps=(tap,))
 
@@ -141,19 +211,17 @@ def test_first_block_and_its_gradients_equal_those_of_keras(name):
   )
   renamed = rename(
     {**variables, 'params': d_params},
-    {w.path: tuple(w.shape) for w in theirs.weights},
+    {path(w): tuple(w.shape) for w in theirs.weights},
     table(name),
   )
-  pairs = {
-    path: (renamed[path], g) for path, g in zip(paths, d_weights, strict=True)
-  }
+  pairs = {p: (renamed[p], g) for p, g in zip(paths, d_weights, strict=True)}
   pairs |= {'image': (d_image, d_image_there), tap: (out, expected)}
-  for path, (a, b) in pairs.items():
+  for where, (a, b) in pairs.items():
     b = np.asarray(b)
     largest = np.abs(b).max()
-    assert largest > 0, f'nothing depends on {path}'
+    assert largest > 0, f'nothing depends on {where}'
     np.testing.assert_allclose(
-      a / largest, b / largest, atol=1e-5, err_msg=path
+      a / largest, b / largest, atol=1e-5, err_msg=where
     )
 
 
@@ -161,11 +229,44 @@ def test_first_block_and_its_gradients_equal_those_of_keras(name):
 def test_keras_weights_come_back(name):
   side, _ = MEMBERS[name]
   _, variables, _ = drawn(name, side)
-  weights = fill(reference(name, side), variables, name)
+  _, weights = filled(name, side)
   template = jax.eval_shape(lambda: variables)
   fitted = fit(template, template, weights, table(name))
   assert fitted.problems == ()
   jax.tree.map(np.testing.assert_array_equal, fitted.variables, variables)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'EfficientNetB0',
+    pytest.param('EfficientNetB4', marks=pytest.mark.slow),
+    pytest.param('EfficientNetB7', marks=pytest.mark.slow),
+  ],
+)
+def test_dropout_equals_that_of_keras(name):
+  """Of whole blocks, each its own share, and before the classifier."""
+  theirs = {
+    layer.name: layer.rate
+    for layer in reference(name, SIDE, top=True).layers
+    if isinstance(layer, keras.layers.Dropout)
+  }
+  encoder = getattr(encoders, name)(taps=('predictions',))
+  ours = {}
+
+  def intercept(following, args, kwargs, context):
+    layer = context.module
+    if isinstance(layer, nn.Dropout):
+      assert not layer.deterministic
+      ours[layer.name] = layer.rate
+    return following(*args, **kwargs)
+
+  def step(image):
+    return encoder.init_with_output(jax.random.key(0), image, train=True)
+
+  with nn.intercept_methods(intercept):
+    jax.eval_shape(step, jax.ShapeDtypeStruct((1, *SIDE, 3), jnp.float32))
+  assert ours == pytest.approx(theirs)
 
 
 @pytest.mark.parametrize('name', SIZES)

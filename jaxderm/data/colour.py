@@ -13,6 +13,7 @@ import numpy as np
 Array = jax.Array
 
 IMAGENET_MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255, as Caffe and Keras
+_CAFFE_MEAN = (104.0, 117.0, 123.0)  # BGR, as its own networks round it
 _TORCH_MEAN = (0.485, 0.456, 0.406)
 _TORCH_STD = (0.229, 0.224, 0.225)
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, OpenCV's COLOR_RGB2YCrCb
@@ -67,6 +68,7 @@ NORMALISATIONS: Mapping[str, Callable[[Array], Array]] = {
     (x / 255.0 - _constants(_TORCH_MEAN)) / _constants(_TORCH_STD)
   ),
   'caffe': lambda x: x[..., ::-1] - _constants(IMAGENET_MEAN[::-1]),
+  'caffe_104': lambda x: x[..., ::-1] - _constants(_CAFFE_MEAN),
 }
 
 
@@ -78,10 +80,11 @@ def normalise(image: Array, name: str) -> Array:
     name: 'none': 0..255 stays. 'unit': /255. 'imagenet_mean': minus the
       ImageNet mean, then /255 (networks from scratch, SPEC 1.1). 'tf':
       x/127.5 - 1. 'torch': /255, then ImageNet's mean and deviation. 'caffe':
-      BGR minus the ImageNet mean.
+      BGR minus the ImageNet mean. 'caffe_104': the same, the mean in whole
+      numbers (104, 117, 123).
 
   Returns:
-    float32 as `image`; the channels are BGR for 'caffe'.
+    float32 as `image`; the channels are BGR for 'caffe' and 'caffe_104'.
 
   Raises:
     ValueError: If no normalisation has this name.

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 
-from jaxderm.models.layers import Array
+from jaxderm.models.layers import Array, norm_momentum
 
 
 class Classifier(nn.Module):
@@ -17,6 +17,7 @@ class Classifier(nn.Module):
     encoder: Image to pyramid, of which the coarsest map is used.
     head: That map to features [B, D].
     classes: Logits for each image.
+    momentum: Of the encoder's BatchNorm, instead of its family's.
   """
 
   task: ClassVar[str] = 'classification'
@@ -24,6 +25,7 @@ class Classifier(nn.Module):
   encoder: nn.Module
   head: nn.Module
   classes: int
+  momentum: float | None = None
 
   @nn.compact
   def __call__(self, image: Array, train: bool = False) -> Array:
@@ -37,7 +39,8 @@ class Classifier(nn.Module):
     Returns:
       [B, classes].
     """
-    *_, coarsest = self.encoder(image, train)
+    with norm_momentum(self.momentum):
+      *_, coarsest = self.encoder(image, train)
     features = self.head(coarsest, train)
     # Keras' own start, as in the papers.
     kernel_init = nn.initializers.glorot_uniform()

@@ -13,46 +13,22 @@ Here all three are written so that XLA makes one loop over memory of each:
 A stride of 2 splits the padded image into its four phases first, so that
 every slice stays contiguous. Sums are in float32 whatever the inputs are.
 
-Accelerators have libraries for this, so there `lax.conv` is used. The choice
-is made in `depthwise_conv` and nowhere else.
+On accelerators `lax` is used (`forms`). The choice between the two is made in
+`depthwise_conv` and nowhere else.
 """
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxderm.models.forms import form
+
 Array = jax.Array
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Padding = str | Sequence[tuple[int, int]]
-
-FORMS = ('shifted', 'lax')
-_form: contextvars.ContextVar[str | None] = contextvars.ContextVar(
-  'depthwise_form', default=None
-)
-
-
-@contextlib.contextmanager
-def use_form(form: str) -> Iterator[None]:
-  """Fixes the form of what is traced inside, whatever the platform.
-
-  Args:
-    form: 'shifted' or 'lax'.
-
-  Raises:
-    ValueError: for another name.
-  """
-  if form not in FORMS:
-    raise ValueError(f'depthwise form {form!r}: expected one of {FORMS}')
-  token = _form.set(form)
-  try:
-    yield
-  finally:
-    _form.reset(token)
 
 
 def depthwise_conv(
@@ -80,10 +56,7 @@ def depthwise_conv(
       f'[k, k, 1, {x.shape[-1]}] for an image {x.shape}'
     )
   pads = _explicit(x.shape[1:3], kernel.shape[:2], stride, padding)
-  form = _form.get()
-  if form is None:
-    form = 'shifted' if jax.default_backend() == 'cpu' else 'lax'
-  if form == 'shifted':
+  if form() == 'cpu':
     return _shifted(x, kernel, stride, pads)
   return lax.conv_general_dilated(
     x,

@@ -4,7 +4,9 @@ The modules are here; the functions they stand on are in `ops`, what collects an
 encoder's feature maps is in `taps`, and both are reached through this module.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ from jaxderm.models.ops import (
   depthwise_conv,
   global_mean,
   max_pool,
+  scaled,
   upsample,
 )
 from jaxderm.models.taps import Array, Encoder, Pyramid, Taps
@@ -49,6 +52,9 @@ __all__ = [
   'depthwise_conv',
   'global_mean',
   'max_pool',
+  'norm_momentum',
+  'same_padding',
+  'scaled',
   'upsample',
 ]
 
@@ -100,6 +106,33 @@ class Activation(nn.Module):
     return ACTIVATIONS[self.kind](x)
 
 
+_momentum: contextvars.ContextVar[float | None] = contextvars.ContextVar(
+  'norm_momentum', default=None
+)
+
+
+@contextlib.contextmanager
+def norm_momentum(share: float | None) -> Iterator[None]:
+  """Within it, every BatchNorm keeps this share of its old statistics.
+
+  Whatever its family says: some publishers keep 0.999 or 0.9997, with which a
+  few hundred steps of fine-tuning end with the statistics of ImageNet.
+
+  Args:
+    share: From 0 to 1; None leaves each as it is.
+
+  Raises:
+    ValueError: for a share outside.
+  """
+  if share is not None and not 0 <= share < 1:
+    raise ValueError(f'norm_momentum {share}: expected from 0 to below 1')
+  token = _momentum.set(share)
+  try:
+    yield
+  finally:
+    _momentum.reset(token)
+
+
 class BatchNorm(nn.Module):
   """Batch normalisation over the channels, as Keras or torch sets it up.
 
@@ -119,9 +152,12 @@ class BatchNorm(nn.Module):
   def __call__(self, x: Array, train: bool = False) -> Array:
     choose('origin', self.origin, ORIGINS)
     epsilon, momentum = BATCH_NORM[self.origin]
+    if self.momentum is not None:
+      momentum = self.momentum
+    share = _momentum.get()
     norm = nn.BatchNorm(
       epsilon=epsilon if self.epsilon is None else self.epsilon,
-      momentum=momentum if self.momentum is None else self.momentum,
+      momentum=momentum if share is None else share,
       use_scale=self.use_scale,
     )
     nn.share_scope(self, norm)
@@ -135,16 +171,16 @@ def same_padding(size: int, origin: str) -> str | list[tuple[int, int]]:
 
 
 class Conv(nn.Module):
-  """Convolution, square, with a bias unless told otherwise.
+  """Convolution, with a bias unless told otherwise.
 
   Attributes:
     features: Channels of the output.
-    size: Side of the kernel.
+    size: Side of the kernel, or (height, width).
     padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
   """
 
   features: int
-  size: int = 3
+  size: int | tuple[int, int] = 3
   stride: int = 1
   padding: str | Sequence[tuple[int, int]] = 'SAME'
   groups: int = 1
@@ -154,7 +190,8 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x: Array, train: bool = False) -> Array:
     del train  # taken so that a block can stand where a convolution does
-    shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
+    size = (self.size, self.size) if isinstance(self.size, int) else self.size
+    shape = (*size, x.shape[-1] // self.groups, self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
     x, kernel = promote_dtype(x, kernel)
     x = conv(x, kernel, self.stride, self.padding, self.groups)

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxderm.models.depthwise import depthwise_conv
+from jaxderm.models.forms import form
 
 __all__ = [
   'UPSAMPLINGS',
@@ -25,11 +26,13 @@ __all__ = [
   'depthwise_conv',
   'global_mean',
   'max_pool',
+  'scaled',
   'upsample',
 ]
 
 Array = jax.Array
 UPSAMPLINGS = ('nearest', 'bilinear')
+MOST_PARTS = 8  # of a grouped convolution on the CPU
 
 
 def choose(kind: str, name: str, options: Iterable[str]) -> str:
@@ -44,6 +47,13 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
   return name
 
 
+def scaled(features: int, width: float, divisor: int = 8) -> int:
+  """Channels times `width`, to a multiple of 8, not below nine tenths of it."""
+  exact = features * width
+  rounded = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+  return rounded + divisor if rounded < 0.9 * exact else rounded
+
+
 def conv(
   x: Array,
   kernel: Array,
@@ -53,10 +63,18 @@ def conv(
 ) -> Array:
   """Convolves [B, H, W, C] with a kernel [k, l, C / groups, D]."""
   unpadded = isinstance(padding, str) or not np.any(padding)
-  if kernel.shape[:2] == (1, 1) and groups == 1 and unpadded:
-    # A matrix product: XLA's gradient of it is fast, that of a 1x1
-    # convolution is not (four times slower on the CPU).
-    return x[:, ::stride, ::stride] @ kernel[0, 0]
+  if kernel.shape[:2] == (1, 1) and unpadded:
+    if groups == 1:
+      # A matrix product: XLA's gradient of it is fast, that of a 1x1
+      # convolution is not (four times slower on the CPU).
+      return x[:, ::stride, ::stride] @ kernel[0, 0]
+    if form() == 'cpu':
+      return _grouped_product(x[:, ::stride, ::stride], kernel[0, 0], groups)
+  elif groups > 1 and form() == 'cpu':
+    return _grouped_conv(x, kernel, stride, padding, groups)
+  if kernel.shape[:2] == x.shape[1:3] and groups == 1 and padding == 'VALID':
+    # A dense layer on the flattened map, as such four times faster.
+    return jnp.einsum('bhwc,hwcd->bd', x, kernel)[:, None, None]
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -65,6 +83,41 @@ def conv(
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=groups,
   )
+
+
+def _grouped_product(x: Array, kernel: Array, groups: int) -> Array:
+  """A matrix product for each group; the kernel is [C / groups, D]."""
+  pixels = einops.rearrange(x, 'b h w (g c) -> g (b h w) c', g=groups)
+  y = pixels @ einops.rearrange(kernel, 'c (g d) -> g c d', g=groups)
+  b, h, w, _ = x.shape
+  return einops.rearrange(y, 'g (b h w) d -> b h w (g d)', b=b, h=h, w=w)
+
+
+def _grouped_conv(
+  x: Array,
+  kernel: Array,
+  stride: int,
+  padding: str | Sequence[tuple[int, int]],
+  groups: int,
+) -> Array:
+  """A few plain convolutions, each of some groups with zeros between them.
+
+  XLA's gradient of a grouped convolution takes seconds on the CPU. The zeros
+  cost less than many convolutions of few channels do: in parts of an eighth,
+  the 32 groups of ResNeXt50 are 70 to 170 times faster.
+  """
+  parts = max(n for n in range(1, MOST_PARTS + 1) if groups % n == 0)
+  kernel = einops.rearrange(
+    kernel, 'k l c (p g d) -> p k l c g d', p=parts, g=groups // parts
+  )
+  own = jnp.eye(groups // parts, dtype=bool)[:, None, :, None]
+  kernel = jnp.where(own, kernel[:, :, :, None], 0)
+  kernels = einops.rearrange(kernel, 'p k l a c g d -> p k l (a c) (g d)')
+  pieces = [
+    conv(part, each, stride, padding)
+    for part, each in zip(jnp.split(x, parts, axis=-1), kernels, strict=True)
+  ]
+  return jnp.concatenate(pieces, axis=-1)
 
 
 def _best_of_four(x: Array) -> tuple[Array, Array]:
@@ -132,7 +185,29 @@ def avg_pool(
   count_padding: bool = False,
 ) -> Array:
   """Mean of each window, of the pixels in it unless `count_padding` (torch)."""
-  return nn.avg_pool(x, (size, size), (stride, stride), padding, count_padding)
+  if form() == 'cpu' and max(size - 1, stride) <= 2:
+    # Sums by shifted slices: twenty times faster than XLA's windows.
+    pads = padding
+    if isinstance(pads, str):
+      window, strides = (size, size), (stride, stride)
+      pads = lax.padtype_to_pads(x.shape[1:3], window, strides, pads)
+    ones = jnp.ones((size, size, 1, x.shape[-1]), x.dtype)
+    total = depthwise_conv(x, ones, stride, pads)
+    if count_padding:
+      return total / size**2
+    rows, columns = (
+      _inside(n, size, stride, pad)
+      for n, pad in zip(x.shape[1:3], pads, strict=True)
+    )
+    return total / jnp.asarray(rows[:, None, None] * columns[:, None], x.dtype)
+  y = nn.avg_pool(x, (size, size), (stride, stride), padding, count_padding)
+  return y.astype(x.dtype)  # the number of pixels in a window is float32
+
+
+def _inside(size: int, window: int, stride: int, pad: tuple[int, int]):
+  """How many pixels of an axis each window along it has."""
+  starts = np.arange(0, size + sum(pad) - window + 1, stride) - pad[0]
+  return np.minimum(starts + window, size) - np.maximum(starts, 0)
 
 
 def global_mean(x: Array) -> Array:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxderm.models.layers import Array, Conv
+from jaxderm.models.layers import Array, Conv, norm_momentum
 
 
 class Segmenter(nn.Module):
@@ -27,6 +27,7 @@ class Segmenter(nn.Module):
     strides: Of the encoder's maps. Where its convolutions have no padding, a
       map is smaller than the image over its stride; it gets zeros on top and
       on the left (SPEC 1.6). None if all are as large as they should be.
+    momentum: Of the encoder's BatchNorm, instead of its family's.
   """
 
   task: ClassVar[str] = 'segmentation'
@@ -37,6 +38,7 @@ class Segmenter(nn.Module):
   classes: int = 1
   multiple: int = 32
   strides: Sequence[int] | None = None
+  momentum: float | None = None
 
   @nn.compact
   def __call__(
@@ -55,7 +57,8 @@ class Segmenter(nn.Module):
     height, width = image.shape[1:3]
     below, right = -height % self.multiple, -width % self.multiple
     padded = jnp.pad(image, ((0, 0), (0, below), (0, right), (0, 0)), 'edge')
-    pyramid = self.encoder(padded, train)
+    with norm_momentum(self.momentum):
+      pyramid = self.encoder(padded, train)
     if self.strides is not None:
       pyramid = tuple(
         _fill_up(x, padded.shape[1] // stride, padded.shape[2] // stride)
