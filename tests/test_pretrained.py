@@ -137,6 +137,28 @@ def test_origin_is_the_weights(tmp_path):
     pretrained.load(path, encoders.ResNet50())
 
 
+def test_file_that_two_libraries_may_have_written(tmp_path):
+  """timm calls its own layers and those of Google's weights alike."""
+  encoder = encoders.MobileNetV3Small(taps=('conv_activation',))
+  (table,) = (t for t in names.of(encoder) if t.library == 'timm_tf')
+  variables = numbered(encoder)
+  leaves = places(variables)
+  normalised = norms(leaves)
+  tensors = {}
+  for place, leaf in leaves.items():
+    name, *_ = source(table, place, place[1:-1] in normalised, leaf.shape).names
+    tensors[name] = np.transpose(leaf)
+  path = tmp_path / 'mobilenetv3.safetensors'
+  write_safetensors(path, tensors, {})
+  for origin, library, other in (
+    ('keras', 'timm_tf', 'timm'),
+    ('timm', 'timm', 'timm_tf'),
+  ):
+    weights = pretrained.load(path, encoder.clone(origin=origin))
+    assert (weights.library, weights.also) == (library, (other,))
+    assert f"what origin='{origin}' makes it" in str(weights)
+
+
 def test_converted_file_says_where_it_is_from(resnet, torch_file, tmp_path):
   out = tmp_path / 'ours.safetensors'
   assert main(['convert', str(torch_file), str(out)]) == 0

@@ -29,6 +29,8 @@ class Weights:
     origin: What the encoder is built with, where it has the choice.
     source: The file's name.
     sha256: Of the file; of the publisher's file, if ours was made from it.
+    also: Libraries whose files have the same names and other arithmetic; the
+      encoder's origin decided.
   """
 
   variables: dict[str, Any]
@@ -39,6 +41,7 @@ class Weights:
   origin: str | None
   source: str
   sha256: str
+  also: tuple[str, ...] = ()
 
   def describe(self) -> dict[str, Any]:
     """All of it but the arrays, for a record of the run."""
@@ -47,6 +50,11 @@ class Weights:
 
   def __str__(self) -> str:
     told = f'{self.source} ({self.library}, sha256 {self.sha256[:12]})'
+    if self.also:
+      told += (
+        f'; its names do not tell it from {", ".join(self.also)}, so it is '
+        f'what origin={self.origin!r} makes it'
+      )
     if self.dropped:
       told += (
         f'; left out {len(self.dropped)} tensors after the last map: '
@@ -89,7 +97,9 @@ def load(path: str | os.PathLike, encoder: nn.Module) -> Weights:
   if fitted.problems:
     table, fitted = max(fits, key=lambda f: f[1].found)
     raise _misfit(file, table.library, encoder, fitted)
-  return _checked(file, encoder, table, fitted)
+  also = [t.library for t, f in fits if not f.problems and t is not table]
+  weights = _checked(file, encoder, table, fitted)
+  return dataclasses.replace(weights, also=tuple(also))
 
 
 def _own(file: File, encoder: nn.Module) -> Weights:

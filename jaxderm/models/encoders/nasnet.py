@@ -100,7 +100,7 @@ def _normal(cell: Cell, x: Array, p: Array, relu: int) -> Steps:
   sum1 = cell.separable(h, 5, 'left1') + cell.separable(p, 3, 'right1')
   sum2 = cell.separable(p, 5, 'left2') + cell.separable(p, 3, 'right2')
   sum3 = _mean(h) + p
-  sum4 = _mean(p) + _mean(p)
+  sum4 = 2 * _mean(p)  # the search chose it for both sides
   x = jnp.concatenate([p, sum1, sum2, sum3, sum4, sum5], axis=-1)
   yield f'normal_concat_{cell.number}', x
   return x
