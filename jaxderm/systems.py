@@ -77,6 +77,19 @@ _ROWS = (
     note='no published layout gives the printed number; this is the closest',
   ),
   System(
+    'yang2021/XceptionUNetPlusPlus',
+    'segmentation',
+    functools.partial(
+      residual,
+      encoder='Xception',
+      base=16,
+      residuals=2,
+      nested=False,
+      activation='leaky_relu',
+    ),
+    printed=38_370_009,
+  ),
+  System(
     'yang2021/EfficientUNetPlusPlus',
     'segmentation',
     functools.partial(residual, encoder='EfficientNetB1'),

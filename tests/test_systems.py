@@ -17,6 +17,7 @@ SIZES = {
   'yang2021/UNetPlusPlus': (5_156_593, 5_162_065),
   'yang2021/EfficientUNetPlusPlus': (6_653_133, 6_681_396),
   'yang2021/EfficientNetUNet': (5_965_997, 5_994_260),
+  'yang2021/XceptionUNetPlusPlus': (38_370_009, 38_431_449),
 }
 
 
