@@ -55,7 +55,8 @@ def feature_maps(
     order.extend(maps)  # what comes out of JAX is sorted by name
     return maps
 
-  maps = jax.eval_shape(build, image)
+  with use_form('lax'):  # it is traced in half the time
+    maps = jax.eval_shape(build, image)
   return {name: maps[name] for name in order}
 
 
@@ -64,7 +65,8 @@ def _image(size: int) -> jax.ShapeDtypeStruct:
 
 
 def _variables(network: nn.Module, image: jax.ShapeDtypeStruct) -> Any:
-  return jax.eval_shape(network.init, jax.random.key(0), image)
+  with use_form('lax'):
+    return jax.eval_shape(network.init, jax.random.key(0), image)
 
 
 def _count(tree: Any) -> int:

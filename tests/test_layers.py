@@ -293,7 +293,7 @@ def test_activation(kind, expected):
 @pytest.mark.parametrize(
   'make, match',
   [
-    (lambda: layers.Activation('rleu'), 'relu, leaky_relu'),
+    (lambda: layers.Activation('rleu'), 'relu, relu6'),
     (lambda: layers.Up(3, 'cubic'), 'nearest, bilinear, transpose'),
     (lambda: layers.BatchNorm('pytorch'), 'keras, torch'),
     (lambda: layers.ConvTranspose(3, 4), 'expected 2 or 3'),

@@ -114,7 +114,11 @@ def test_an_encoder_may_be_a_module():
     ('EfficientUNetPlus', {}, "Did you mean 'yang2021/EfficientUNetPlusPlus'"),
     ('nonsense', {}, r"no system is called 'nonsense'\. There are: yang2021"),
     ('yang2021/UNet', {'activaton': 'mish'}, "Did you mean 'activation'"),
-    ('yang2021/UNet', {'dense': True}, 'There are: encoder, taps, origin, widths'),
+    (
+      'yang2021/UNet',
+      {'dense': True},
+      'There are: encoder, taps, origin, widths',
+    ),
     (
       'yang2021/UNet',
       {'encoder': 'EfficientNet0'},
