@@ -18,6 +18,31 @@ def _as_saved(state: Any) -> dict[str, Any]:
   return {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
 
 
+def _manager(directory: pathlib.Path, writing: bool) -> ocp.CheckpointManager:
+  policy = preservation_policy.AnyPreservationPolicy(
+    [
+      preservation_policy.LatestN(1),
+      # The metric is the step of those that were the best when saved, so that
+      # ties and values that are no number cannot confuse the order.
+      preservation_policy.BestN(
+        get_metric_fn=lambda m: m['improved'], reverse=False, n=1
+      ),
+    ]
+  )
+  return ocp.CheckpointManager(
+    directory,
+    options=ocp.CheckpointManagerOptions(
+      preservation_policy=policy,
+      create=writing,
+      cleanup_tmp_directories=writing,
+    ),
+    item_handlers={
+      'state': ocp.StandardCheckpointHandler(),
+      'progress': ocp.JsonCheckpointHandler(),
+    },
+  )
+
+
 class Checkpoints:
   """The latest and the best state of a run.
 
@@ -32,30 +57,27 @@ class Checkpoints:
     """Opens `directory`, which is made when the first state is saved."""
     # orbax takes a relative path and then fails in its own thread.
     self.directory = pathlib.Path(directory).absolute()
-    policy = preservation_policy.AnyPreservationPolicy(
-      [
-        preservation_policy.LatestN(1),
-        # The metric is the step of those that were the best when saved, so
-        # that ties and values that are no number cannot confuse the order.
-        preservation_policy.BestN(
-          get_metric_fn=lambda m: m['improved'], reverse=False, n=1
-        ),
-      ]
-    )
-    self._manager = ocp.CheckpointManager(
-      self.directory,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy, cleanup_tmp_directories=True
-      ),
-      item_handlers={
-        'state': ocp.StandardCheckpointHandler(),
-        'progress': ocp.JsonCheckpointHandler(),
-      },
-    )
+    self._manager, self._writing = None, False
+
+  def _open(self, writing: bool = False) -> ocp.CheckpointManager:
+    """orbax's manager; only one that is to write makes and tidies the folder.
+
+    It tidies in a thread that `save` alone waits for: a run that fails before
+    it has saved anything must not leave that thread behind.
+    """
+    if self._manager is None or (writing and not self._writing):
+      self.close()
+      self._manager, self._writing = _manager(self.directory, writing), writing
+    return self._manager
+
+  def _steps(self) -> list[int]:
+    if not self.directory.is_dir():
+      return []
+    return sorted(self._open().all_steps())
 
   def latest(self) -> int | None:
     """The step of the latest state, None if there is none."""
-    return self._manager.latest_step()
+    return max(self._steps(), default=None)
 
   def save(self, state: Any, progress: Progress) -> None:
     """Saves a state at its step, unless that step is saved already.
@@ -68,10 +90,10 @@ class Checkpoints:
       RuntimeError: orbax did not save it.
     """
     step = int(jax.device_get(state.step))
-    if step in self._manager.all_steps():
+    if step in self._steps():
       return
     improved = step if progress.best_step == step else -1
-    saved = self._manager.save(
+    saved = self._open(writing=True).save(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(_as_saved(state)),
@@ -98,7 +120,7 @@ class Checkpoints:
     """
     step = self._find(which)
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_saved(like))
-    restored = self._manager.restore(
+    restored = self._open().restore(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardRestore(target),
@@ -110,15 +132,15 @@ class Checkpoints:
   def raw(self, which: str | int = 'latest') -> dict[str, Any]:
     """The arrays at `which` as NumPy, whatever machine saved them."""
     step = self._find(which)
-    about = self._manager.item_metadata(step)['state']
+    about = self._open().item_metadata(step)['state']
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), about.tree)
-    return self._manager.restore(
+    return self._open().restore(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
     )['state']
 
   def _find(self, which: str | int) -> int:
-    steps = sorted(self._manager.all_steps())
+    steps = self._steps()
     if not steps:
       raise FileNotFoundError(
         f'No checkpoint in {self.directory}. Train first (--mode=train), or '
@@ -139,19 +161,22 @@ class Checkpoints:
 
   def progress(self, step: int) -> Progress:
     """What validation had said at a saved step."""
-    restored = self._manager.restore(
+    restored = self._open().restore(
       step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
     )
     return Progress(**restored['progress'])
 
   def wait(self) -> None:
     """Returns when all is on disk; raises what went wrong on the way there."""
-    self._manager.wait_until_finished()
+    if self._manager is not None:
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits and lets go."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    if self._manager is not None:
+      manager, self._manager = self._manager, None
+      manager.wait_until_finished()
+      manager.close()
 
 
 def load_json(path: str | pathlib.Path) -> dict[str, Any]:

@@ -126,6 +126,11 @@ def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
       f'{name!r}. Change one of the two.'
     )
   optim.choose(step.PRECISIONS, config.precision, 'precision')
+  if not config.optim.learning_rate > 0:
+    raise ValueError(
+      f'optim.learning_rate is {config.optim.learning_rate!r}; it must be '
+      'above 0.'
+    )
   network = systems.build(config.model.system, **config.model.changes.to_dict())
   if network.task != name:
     raise ValueError(

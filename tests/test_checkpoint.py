@@ -64,6 +64,25 @@ def test_a_relative_path_will_do(tmp_path, monkeypatch):
   assert (tmp_path / 'c' / '1').is_dir()
 
 
+def test_only_saving_touches_the_folder(tmp_path):
+  """orbax makes and tidies a folder in a thread that nothing else awaits."""
+  directory = tmp_path / 'c'
+  checkpoints = Checkpoints(directory)
+  assert checkpoints.latest() is None
+  assert not directory.exists()
+  save(directory, [0.5])
+  unfinished = directory / '2.orbax-checkpoint-tmp'
+  unfinished.mkdir()
+  assert checkpoints.latest() == 1
+  assert int(checkpoints.restore(state(0))[0].step) == 1
+  assert unfinished.exists()
+  checkpoints.save(state(2), Progress())
+  checkpoints.close()
+  assert not unfinished.exists()
+  assert checkpoints.latest() == 2
+  checkpoints.close()
+
+
 def test_what_is_not_there_is_told(tmp_path):
   checkpoints = Checkpoints(tmp_path / 'c')
   with pytest.raises(FileNotFoundError, match=f'{tmp_path}.*Train first'):

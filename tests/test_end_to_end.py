@@ -212,6 +212,7 @@ def test_the_notebook_runs_top_to_bottom(tmp_path):
     (['--config.task=segmentaton'], 'segmentation'),
     (['--config.data.colour=gray'], 'grey_world'),
     (['--config.precision=float16'], 'bfloat16'),
+    (['--config.optim.learning_rate=0.0'], 'must be above 0'),
     (['--config.monitor.name=dicee'], 'dice'),
     (["--config.evaluate.views=('identity','sideways')"], 'hflip'),
     (['--workdir=/proc/nothing/run'], 'cannot be written'),
@@ -243,6 +244,7 @@ def test_wrong_values_are_told_in_one_message(flags, told, tmp_path):
   assert told in done.stderr
   assert 'Traceback' not in done.stderr
   assert not (tmp_path / 'run' / 'config.json').exists()
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
