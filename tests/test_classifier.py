@@ -168,7 +168,10 @@ def test_logits_are_of_single_precision():
     ({}, 'needs encoder=.*Plain8'),
     ({'encoder': 'Plane8'}, "Did you mean 'Plain8'"),
     ({'encoder': 'Plain8', 'hiden': 3}, "Did you mean 'hidden'"),
-    ({'encoder': 'Plain8', 'widths': 3}, 'taps, origin, classes, hidden, dropout'),
+    (
+      {'encoder': 'Plain8', 'widths': 3},
+      'taps, origin, classes, hidden, dropout',
+    ),
   ],
 )
 def test_what_does_not_exist_is_refused(changes, told):
