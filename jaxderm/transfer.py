@@ -92,11 +92,11 @@ def variables(
     return weights and weights.variables
   rows = np.linspace(0, len(examples) - 1, min(_SEEN, len(examples)))
   seen = examples.subset(np.unique(rows.astype(int)))
-  ((_, batch),) = pipeline.evaluation_batches(seen, len(seen))
+  # Each process looks at all of them: their statistics may not differ.
+  images = np.stack([seen[i]['image'] for i in range(len(seen))])
   say(f'statistics of BatchNorm: from {len(seen)} training images')
-  return pretrained.unfold(
-    encoder, weights.variables, prepare(batch, None)['image']
-  )
+  images = prepare({'image': images}, None)['image']
+  return jax.device_get(pretrained.unfold(encoder, weights.variables, images))
 
 
 def record(weights: pretrained.Weights | None, workdir: pathlib.Path) -> None:
