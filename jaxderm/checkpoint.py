@@ -58,6 +58,8 @@ class Checkpoints:
     # orbax takes a relative path and then fails in its own thread.
     self.directory = pathlib.Path(directory).absolute()
     self._manager, self._writing = None, False
+    # Asked once: of several processes one may have made it a moment later.
+    self._there = self.directory.is_dir()
 
   def _open(self, writing: bool = False) -> ocp.CheckpointManager:
     """orbax's manager; only one that is to write makes and tidies the folder.
@@ -68,10 +70,11 @@ class Checkpoints:
     if self._manager is None or (writing and not self._writing):
       self.close()
       self._manager, self._writing = _manager(self.directory, writing), writing
+      self._there = True
     return self._manager
 
   def _steps(self) -> list[int]:
-    if not self.directory.is_dir():
+    if not self._there:
       return []
     return sorted(self._open().all_steps())
 

@@ -71,6 +71,9 @@ def test_only_saving_touches_the_folder(tmp_path):
   assert checkpoints.latest() is None
   assert not directory.exists()
   save(directory, [0.5])
+  # Of several processes one may be the first to make it: none looks again.
+  assert checkpoints.latest() is None
+  checkpoints = Checkpoints(directory)
   unfinished = directory / '2.orbax-checkpoint-tmp'
   unfinished.mkdir()
   assert checkpoints.latest() == 1
