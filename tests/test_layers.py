@@ -1,4 +1,4 @@
-import functools
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -202,25 +202,34 @@ def test_convolution_of_the_whole_map_is_a_convolution():
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  'size, stride, padding',
+  [
+    (2, 2, 'VALID'),
+    (3, 2, ((1, 1), (1, 1))),
+    (3, 2, 'SAME'),
+    (3, 2, 'VALID'),
+    (3, 1, 'SAME'),
+    (3, 3, 'VALID'),
+    (2, 3, ((0, 1), (1, 0))),
+  ],
+)
 @pytest.mark.parametrize('side', SIZES)
-def test_max_pool_equals_reduce_window(side):
-  x = normal(0, 2, *side, 3)
-  expected = nn.max_pool(x, (2, 2), (2, 2), 'VALID')
-  np.testing.assert_array_equal(layers.max_pool(x), expected)
-
-
-@pytest.mark.parametrize('side', SIZES)
-def test_max_pool_sends_the_gradient_to_the_first_of_equals(side):
+def test_max_pool_is_that_of_xla(side, size, stride, padding):
+  """Its values, and its gradient to the first of equals."""
   x = jnp.round(2 * normal(0, 2, *side, 3))  # whole numbers: many are equal
 
   def weighed(pool, x):
     y = pool(x)
-    return jnp.sum(y * jnp.arange(y.size).reshape(y.shape))
+    return jnp.sum(y * jnp.arange(y.size).reshape(y.shape)), y
 
-  ours = jax.grad(lambda x: weighed(layers.max_pool, x))(x)
-  lax_pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
-  expected = jax.grad(lambda x: weighed(lax_pool, x))(x)
-  np.testing.assert_array_equal(ours, expected)
+  def of(pool):
+    (_, y), dx = jax.value_and_grad(partial(weighed, pool), has_aux=True)(x)
+    return y, dx
+
+  ours = of(lambda x: layers.max_pool(x, size, stride, padding))
+  theirs = of(lambda x: nn.max_pool(x, (size, size), (stride, stride), padding))
+  jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_max_pool_of_padding_is_not_zero():

@@ -133,6 +133,8 @@ def _forward(x: Array, kernel: Array, stride: int, pads: Pads):
 
 def _backward(stride: int, pads: Pads, saved, dy: Array):
   x, kernel = saved
+  # Every tap reads it: once computed, it is not to be computed in each.
+  dy = lax.optimization_barrier(dy)
   dx = _image_gradient(dy, kernel, x.shape, stride, pads)
   dkernel = _kernel_gradient(x, dy, kernel.shape, stride, pads)
   return dx.astype(x.dtype), dkernel.astype(kernel.dtype)

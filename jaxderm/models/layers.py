@@ -190,7 +190,9 @@ def _add_bias(module: nn.Module, x: Array) -> Array:
   if not module.bias:
     return x
   bias = module.param('bias', nn.initializers.zeros, (x.shape[-1],))
-  return x + bias.astype(x.dtype)
+  # The bias has its gradient summed over all pixels: not in bfloat16.
+  wide = jnp.promote_types(x.dtype, jnp.float32)
+  return (x + bias.astype(wide)).astype(x.dtype)
 
 
 class ConvNormAct(nn.Module):

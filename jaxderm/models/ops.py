@@ -14,6 +14,7 @@ from jax import lax
 
 from jaxderm.models.depthwise import depthwise_conv
 from jaxderm.models.forms import form
+from jaxderm.models.pool import max_pool
 
 __all__ = [
   'UPSAMPLINGS',
@@ -65,9 +66,7 @@ def conv(
   unpadded = isinstance(padding, str) or not np.any(padding)
   if kernel.shape[:2] == (1, 1) and unpadded:
     if groups == 1:
-      # A matrix product: XLA's gradient of it is fast, that of a 1x1
-      # convolution is not (four times slower on the CPU).
-      return x[:, ::stride, ::stride] @ kernel[0, 0]
+      return _product(x[:, ::stride, ::stride], kernel[0, 0])
     if form() == 'cpu':
       return _grouped_product(x[:, ::stride, ::stride], kernel[0, 0], groups)
   elif groups > 1 and form() == 'cpu':
@@ -83,6 +82,16 @@ def conv(
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=groups,
   )
+
+
+def _product(x: Array, kernel: Array) -> Array:
+  """A 1x1 convolution as one product of matrices [B H W, C] and [C, D].
+
+  XLA's gradient of it is fast; that of a 1x1 convolution is not, nor is that of
+  a product of maps (both up to six times slower on the CPU).
+  """
+  b, h, w, c = x.shape
+  return (x.reshape(b * h * w, c) @ kernel).reshape(b, h, w, -1)
 
 
 def _grouped_product(x: Array, kernel: Array, groups: int) -> Array:
@@ -118,63 +127,6 @@ def _grouped_conv(
     for part, each in zip(jnp.split(x, parts, axis=-1), kernels, strict=True)
   ]
   return jnp.concatenate(pieces, axis=-1)
-
-
-def _best_of_four(x: Array) -> tuple[Array, Array]:
-  """Greatest of each 2x2 window and which it is, 0 to 3; the first of equals."""
-  height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-  windows = einops.rearrange(
-    x[:, :height, :width], 'b (h p) (w q) c -> p q b h w c', p=2, q=2
-  )
-  (a, b), (c, d) = windows
-  upper, lower = jnp.maximum(a, b), jnp.maximum(c, d)
-  place = jnp.where(
-    lower > upper,
-    jnp.where(d > c, jnp.int8(3), jnp.int8(2)),
-    jnp.where(b > a, jnp.int8(1), jnp.int8(0)),
-  )
-  return jnp.maximum(upper, lower), place
-
-
-@jax.custom_vjp
-def _max_pool_2x2(x: Array) -> Array:
-  """Windows that do not overlap, with a gradient that nothing can upset.
-
-  XLA's own (select-and-scatter) is slow and differs from run to run on a GPU.
-  The gradient of `max` asks which inputs equal the maximum, and where XLA
-  computes them anew and rounds otherwise, none does: 0 / 0. Here the forward
-  pass remembers the place.
-  """
-  return _best_of_four(x)[0]
-
-
-def _max_pool_2x2_forward(x: Array):
-  best, place = _best_of_four(x)
-  return best, (place, jnp.zeros((0, *x.shape[1:3]), x.dtype))
-
-
-def _max_pool_2x2_backward(saved, gradient: Array):
-  place, like = saved
-  parts = [jnp.where(place == i, gradient, 0) for i in range(4)]
-  parts = jnp.stack(parts).reshape(2, 2, *gradient.shape)
-  dx = einops.rearrange(parts, 'p q b h w c -> b (h p) (w q) c')
-  below, right = like.shape[1] - dx.shape[1], like.shape[2] - dx.shape[2]
-  return (jnp.pad(dx, ((0, 0), (0, below), (0, right), (0, 0))),)
-
-
-_max_pool_2x2.defvjp(_max_pool_2x2_forward, _max_pool_2x2_backward)
-
-
-def max_pool(
-  x: Array,
-  size: int = 2,
-  stride: int = 2,
-  padding: str | Sequence[tuple[int, int]] = 'VALID',
-) -> Array:
-  """Maximum of each window; padding never wins."""
-  if (size, stride, padding) == (2, 2, 'VALID'):
-    return _max_pool_2x2(x)
-  return nn.max_pool(x, (size, size), (stride, stride), padding)
 
 
 def avg_pool(
@@ -246,7 +198,7 @@ def conv_transpose_2x2(x: Array, kernel: Array) -> Array:
   """
   columns = einops.rearrange(kernel, 'p q c d -> c (p q d)')
   return einops.rearrange(
-    x @ columns, 'b h w (p q d) -> b (h p) (w q) d', p=2, q=2
+    _product(x, columns), 'b h w (p q d) -> b (h p) (w q) d', p=2, q=2
   )
 
 
