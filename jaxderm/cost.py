@@ -84,14 +84,16 @@ def _jaxpr_products(jaxpr: Any) -> int:
       depth = np.prod([left[axis] for axis in contracted], dtype=int)
       total += equation.outvars[0].aval.size * int(depth)
     else:
-      inner = [_jaxpr_products(each) for each in _inner(equation.params)]
+      inner = [
+        _jaxpr_products(each) for each in inner_programs(equation.params)
+      ]
       # Of the branches of a condition one is run: the dearest is counted.
       join = max if equation.primitive.name == 'cond' else sum
       total += equation.params.get('length', 1) * join(inner or [0])
   return total
 
 
-def _inner(params: dict[str, Any]) -> list[Any]:
+def inner_programs(params: dict[str, Any]) -> list[Any]:
   """The programs inside an equation: of a jit, a scan, a condition."""
   leaves = jax.tree.leaves(
     list(params.values()),

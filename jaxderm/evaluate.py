@@ -57,8 +57,11 @@ class Mapper:
   def __init__(self, made: experiment.Experiment, variables, batch_size: int):
     """Takes the members' variables and how many images go together."""
     config = made.config
-    self._made, self._variables = made, variables
-    self._batch_size, self.size = batch_size, config.data.size
+    self._made, self._batch_size = made, batch_size
+    self.size = config.data.size
+    self._member = inference.fold(
+      made.network, made.task, variables, made.example(batch_size)
+    )
     self._predict = inference.make_predict(
       made.network,
       made.task,
@@ -77,9 +80,7 @@ class Mapper:
     """
     batches = pipeline.evaluation_batches(examples, self._batch_size)
     for indices, batch in batches:
-      maps = self._predict(
-        self._variables, sharding.place(batch, self._made.mesh)
-      )
+      maps = self._predict(self._member, sharding.place(batch, self._made.mesh))
       for index, map_ in zip(indices, sharding.own(maps), strict=True):
         if index >= 0:
           yield int(index), map_

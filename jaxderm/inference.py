@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxderm import sharding
+from jaxderm import folding, sharding
 from jaxderm.optim import choose
 from jaxderm.step import Prepare, cast
 from jaxderm.task import Batch, Task
@@ -53,7 +53,9 @@ def make_predict(
   views: Sequence[str] = ('identity',),
   precision: str = 'float32',
 ) -> Callable[[Any, Batch], Array]:
-  """`predict(variables, batch)`: probabilities, averaged over the views.
+  """`predict(member, batch)`: probabilities, averaged over the views.
+
+  A member is its variables, or what `fold` made of them, which is faster.
 
   Args:
     network: The network.
@@ -69,19 +71,43 @@ def make_predict(
   pairs = check_views(views)
 
   @partial(jax.jit, out_shardings=sharding.by_row(mesh))
-  def predict(variables, batch):
+  def predict(member, batch):
     batch = prepare(batch, None)
-    variables = variables | {'params': cast(variables['params'], precision)}
+    member = _narrow(member, precision)
     total = 0.0
     for there, back in pairs:
       seen = batch | {'image': there(batch['image'])}
       inputs = cast([seen[name] for name in task.inputs], precision)
-      probability = task.probabilities(network.apply(variables, *inputs, False))
+      logits = folding.apply(network, member, *inputs)
+      probability = task.probabilities(logits)
       # Maps are turned back; probabilities of classes have no direction.
       total += back(probability) if probability.ndim == 4 else probability
     return total / len(pairs)
 
   return predict
+
+
+def fold(
+  network: nn.Module, task: Task, variables: Any, example: Batch
+) -> folding.Folded:
+  """A member for `predict`, its BatchNorm folded: once, not for every batch.
+
+  Args:
+    network: The network.
+    task: The task.
+    variables: {'params', 'batch_stats'} of the member.
+    example: A prepared batch, or its shapes and types; not of other sides than
+      `predict` will see.
+  """
+  inputs = [example[name] for name in task.inputs]
+  return folding.fold(network, variables, *inputs)
+
+
+def _narrow(member: Any, precision: str) -> Any:
+  """A member whose parameters have the precision that is computed in."""
+  if isinstance(member, folding.Folded):
+    return member.replace(variables=_narrow(member.variables, precision))
+  return member | {'params': cast(member['params'], precision)}
 
 
 def mean_of_members(
@@ -94,7 +120,7 @@ def mean_of_members(
 
   Args:
     predict: From `make_predict`.
-    members: Variables of each member.
+    members: Each member's variables, folded or not.
     batch: A placed batch.
     weights: One per member; equal if None.
   """

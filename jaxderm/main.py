@@ -1,6 +1,7 @@
 """Trains, evaluates and uses a network.
 
 python -m jaxderm.main --config=configs/ph2_unetpp.py --workdir=runs/ph2
+python -m jaxderm.main --config=... --workdir=runs/ph2 --folds=0,1,2,3,4
 python -m jaxderm.main --mode=evaluate --workdir=runs/ph2 --split=test
 python -m jaxderm.main --mode=predict --workdir=runs/ph2 --images=A --out=B
 """
@@ -13,7 +14,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from jaxderm import recipe, sharding
+from jaxderm import memory, recipe, sharding
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'A file under configs/; ":NAME" after it picks a system.'
@@ -21,6 +22,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 _MODE = flags.DEFINE_enum(
   'mode', 'train', ['train', 'evaluate', 'predict'], 'What to do.'
+)
+_SEEDS = flags.DEFINE_list(
+  'seeds', [], 'train: several seeds at once, in WORKDIR/seed0, seed1, ...'
+)
+_FOLDS = flags.DEFINE_list(
+  'folds', [], 'train: several folds at once, in WORKDIR/fold0, fold1, ...'
 )
 _SPLIT = flags.DEFINE_enum(
   'split',
@@ -63,6 +70,7 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
 def run() -> int:
   """Does what the flags say; returns the exit status."""
   workdir = pathlib.Path(_WORKDIR.value).absolute()
+  memory.keep()
   sharding.join_hosts(
     _COORDINATOR.value,
     _NUM_PROCESSES.value,
@@ -77,12 +85,16 @@ def run() -> int:
     return predict.predict(
       config, workdir, _IMAGES.value, _OUT.value, _CHECKPOINT.value
     )
-  from jaxderm import evaluate, train
+  from jaxderm import evaluate, train, workdirs
 
-  split = _SPLIT.value
+  runs = workdirs.members(
+    config, workdir, [*map(int, _SEEDS.value)], [*map(int, _FOLDS.value)]
+  )
   if _MODE.value == 'train':
-    train.train(config, workdir)
-  evaluate.evaluate(config, workdir, split, _CHECKPOINT.value, _OUT.value)
+    train.train_together(runs)
+  split, checkpoint = _SPLIT.value, _CHECKPOINT.value
+  for config, workdir in runs:
+    evaluate.evaluate(config, workdir, split, checkpoint, _OUT.value)
   return 0
 
 
@@ -94,6 +106,17 @@ def check_flags(argv: list[str]) -> None:
     raise ValueError('--workdir=FOLDER must say where the run is kept.')
   if _MODE.value == 'train' and _CONFIG.value is None:
     raise ValueError('--config=configs/FILE.py must say what to train.')
+  for flag in (_SEEDS, _FOLDS):
+    if flag.value and (_MODE.value != 'train' or _OUT.value):
+      raise ValueError(
+        f'--{flag.name} is for --mode=train without --out; evaluate or use one '
+        f'member by its folder, such as --workdir={_WORKDIR.value}/seed0.'
+      )
+    if not all(number.isdigit() for number in flag.value):
+      raise ValueError(
+        f'--{flag.name}={",".join(flag.value)} must be numbers from 0, such as '
+        f'--{flag.name}=0,1,2.'
+      )
   if _MODE.value == 'predict' and not (_IMAGES.value and _OUT.value):
     raise ValueError(
       '--mode=predict needs --images=FOLDER to read and --out=FOLDER to write.'

@@ -14,6 +14,9 @@ FREE_KEYS = (
   'data.manual_dir',
   'data.data_dir',
   'data.threads',
+  'data.resident',
+  'model.remat',
+  'dispatch',
   'evaluate',
   'log_seconds',
   'compilation_cache',
@@ -50,6 +53,9 @@ def default() -> ConfigDict:
     # What a step keeps of the encoder's old statistics of BatchNorm; None is
     # its publisher's share, which for MobileNetV2 outlasts a short run.
     norm_momentum=config_dict.placeholder(float),
+    # Whether the gradient makes activations anew instead of keeping them: less
+    # memory for more time (remat.py). But for rounding, the same is learned.
+    remat=False,
   )
   config.loss = dict(name='bce_dice')  # and the constants it takes
 
@@ -71,6 +77,9 @@ def default() -> ConfigDict:
     normalisation=config_dict.placeholder(str),
     augment=dict(),  # name to arguments; see data/augment.py
     threads=2,  # host threads that decode and resize
+    # Whether the training images are kept on the devices, decoded; None is on
+    # accelerators where they fit (data/resident.py). The batches are the same.
+    resident=config_dict.placeholder(bool),
   )
 
   config.optim = dict(
@@ -107,6 +116,9 @@ def default() -> ConfigDict:
     resamples=2000,  # of the bootstrap
   )
 
+  # Steps that a device is given at once, if the images are on it; None is 1 on
+  # a CPU, else 16 (dispatch.py). But for rounding, what is learned is the same.
+  config.dispatch = config_dict.placeholder(int)
   config.log_seconds = 10.0
   config.compilation_cache = '~/.cache/jaxderm/compiled'  # '' for none
   config.lock()

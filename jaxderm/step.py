@@ -8,16 +8,24 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from jaxderm import sharding
+from jaxderm.models import forms
+from jaxderm.remat import rematerialised
 from jaxderm.task import Batch, Task
 
 Array = jax.Array
 Prepare = Callable[[Batch, Array | None], Batch]
 
 
+# A program that runs once: optimising it takes longer than running it.
+_QUICK = {
+  'xla_backend_optimization_level': 0,
+  'xla_llvm_disable_expensive_passes': True,
+}
 # What a network may compute in.
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -42,6 +50,9 @@ class TrainState(flax.struct.PyTreeNode):
   key: Array
   rate: Array
   bad_step: Array
+
+
+Update = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
 def cast(tree: Any, precision: str) -> Any:
@@ -89,11 +100,16 @@ def create_state(
     encoder: {'params', 'batch_stats'} that the network's encoder starts from.
   """
 
-  @partial(jax.jit, out_shardings=sharding.replicated(mesh))
-  def init(encoder):
-    key, init_key = jax.random.split(jax.random.key(seed))
+  @partial(
+    jax.jit,
+    out_shardings=sharding.replicated(mesh),
+    compiler_options=_QUICK,
+  )
+  def init(key, encoder):
+    key, init_key = jax.random.split(jax.random.wrap_key_data(key))
     inputs = [jnp.zeros(example[k].shape, jnp.float32) for k in task.inputs]
-    variables = network.init(init_key, *inputs, False)
+    with forms.use_form('lax'):
+      variables = network.init(init_key, *inputs, False)
     for collection, tree in (encoder or {}).items():
       variables[collection]['encoder'] = tree
     return TrainState(
@@ -106,7 +122,8 @@ def create_state(
       bad_step=jnp.full((), -1, jnp.int32),
     )
 
-  return init(encoder)
+  # An argument, so that every seed finds the same program in the cache.
+  return init(np.asarray(jax.random.key_data(jax.random.key(seed))), encoder)
 
 
 def _mean(losses: Array, valid: Array) -> Array:
@@ -114,18 +131,22 @@ def _mean(losses: Array, valid: Array) -> Array:
   return jnp.sum(losses * valid) / jnp.maximum(jnp.sum(valid), 1.0)
 
 
-def make_gradient(network: nn.Module, task: Task, precision: str) -> Callable:
+def make_gradient(
+  network: nn.Module, task: Task, precision: str, remat: bool = False
+) -> Callable:
   """(params, batch_stats, batch, key) to ((loss, batch_stats), gradient)."""
+
+  def apply(variables, inputs, key):
+    how = {'mutable': ['batch_stats'], 'rngs': {'dropout': key}}
+    return network.apply(variables, *inputs, True, **how)
+
+  if remat:
+    apply = rematerialised(apply)
 
   def loss_fn(params, batch_stats, batch, key):
     inputs = cast([batch[name] for name in task.inputs], precision)
-    logits, updated = network.apply(
-      {'params': cast(params, precision), 'batch_stats': batch_stats},
-      *inputs,
-      True,
-      mutable=['batch_stats'],
-      rngs={'dropout': key},
-    )
+    variables = {'params': cast(params, precision), 'batch_stats': batch_stats}
+    logits, updated = apply(variables, inputs, key)
     loss = _mean(task.loss(logits, batch), batch['valid'])
     return loss, updated.get('batch_stats', batch_stats)
 
@@ -164,17 +185,17 @@ def _accumulated(gradient: Callable, parts: int) -> Callable:
   return gradient if parts == 1 else accumulated
 
 
-def make_train_step(
+def make_update(
   network: nn.Module,
   task: Task,
   tx: optax.GradientTransformation,
   prepare: Prepare,
-  mesh: Mesh,
   *,
   accumulate: int = 1,
   precision: str = 'float32',
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-  """`step(state, batch) -> (state, scalars)`; the state is donated.
+  remat: bool = False,
+) -> Update:
+  """`update(state, batch) -> (state, scalars)`, as yet without a program.
 
   Args:
     network: The network.
@@ -182,21 +203,15 @@ def make_train_step(
     tx: The optimiser.
     prepare: (batch, key) to what the network expects: colour constancy,
       augmentation, normalisation.
-    mesh: The devices.
     accumulate: Parts that the batch is cut into to save memory.
     precision: 'float32' or 'bfloat16', of the network's computation;
       parameters, statistics and the loss are float32 always.
+    remat: Whether to save memory at the cost of time (`remat`).
   """
-  gradient = _accumulated(make_gradient(network, task, precision), accumulate)
-  everywhere, rows = sharding.replicated(mesh), sharding.by_row(mesh)
+  gradient = make_gradient(network, task, precision, remat)
+  gradient = _accumulated(gradient, accumulate)
 
-  @partial(
-    jax.jit,
-    in_shardings=(everywhere, rows),
-    out_shardings=(everywhere, everywhere),
-    donate_argnums=0,
-  )
-  def step(state, batch):
+  def update(state, batch):
     key, prepare_key = jax.random.split(
       jax.random.fold_in(state.key, state.step)
     )
@@ -217,7 +232,46 @@ def make_train_step(
     )
     return state, {'loss': loss, 'gradient_norm': norm}
 
-  return step
+  return update
+
+
+def jit_update(update: Update, mesh: Mesh) -> Update:
+  """The program of one step; the state is donated."""
+  everywhere, rows = sharding.replicated(mesh), sharding.by_row(mesh)
+  return jax.jit(
+    update,
+    in_shardings=(everywhere, rows),
+    out_shardings=(everywhere, everywhere),
+    donate_argnums=0,
+    compiler_options=forms.compiler_options(),
+  )
+
+
+def make_train_step(
+  network: nn.Module,
+  task: Task,
+  tx: optax.GradientTransformation,
+  prepare: Prepare,
+  mesh: Mesh,
+  *,
+  accumulate: int = 1,
+  precision: str = 'float32',
+  remat: bool = False,
+) -> Update:
+  """`step(state, batch) -> (state, scalars)` over a mesh; the state is donated.
+
+  The arguments are those of `make_update`.
+  """
+  update = make_update(
+    network,
+    task,
+    tx,
+    prepare,
+    accumulate=accumulate,
+    precision=precision,
+    remat=remat,
+  )
+  return jit_update(update, mesh)
 
 
 def make_eval_step(

@@ -2,9 +2,10 @@
 
 import contextlib
 import fcntl
+import itertools
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -14,6 +15,41 @@ from jaxderm.checkpoint import load_json
 from jaxderm.data.split import Split
 from jaxderm.step import TrainState
 from jaxderm.writer import write_json
+
+
+def members(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  seeds: Sequence[int] = (),
+  folds: Sequence[int] = (),
+) -> list[tuple[ConfigDict, pathlib.Path]]:
+  """Config and folder of every seed of every fold; the run itself if of none.
+
+  The folders are `workdir`'s: 'seed0', 'fold0' or, where both are given,
+  'seed0_fold0'.
+
+  Raises:
+    ValueError: A seed or a fold is named twice.
+  """
+  if not seeds and not folds:
+    return [(config, workdir)]
+  for name, given in (('seeds', seeds), ('folds', folds)):
+    if len(set(given)) < len(given):
+      raise ValueError(f'--{name}={",".join(map(str, given))} names one twice.')
+  if (workdir / 'config.json').exists():
+    raise ValueError(
+      f'{workdir} holds a run of its own, so it cannot hold those of --seeds '
+      'or --folds. Choose another --workdir.'
+    )
+  runs = []
+  for seed, fold in itertools.product(seeds or [None], folds or [None]):
+    given = {'seed': seed, 'fold': fold}
+    given = {k: v for k, v in given.items() if v is not None}
+    member = config.copy_and_resolve_references()
+    member.update(given)
+    name = '_'.join(f'{k}{v}' for k, v in given.items())
+    runs.append((member, workdir / name))
+  return runs
 
 
 def claim(config: ConfigDict, workdir: pathlib.Path) -> None:

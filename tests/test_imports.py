@@ -10,6 +10,7 @@ FILES = sorted(ROOT.rglob('*.py'))
 SEE_CONFIGS = {
   'main',
   'train',
+  'member',
   'workdirs',
   'experiment',
   'recipe',
@@ -98,6 +99,8 @@ def test_networks_never_touch_the_disk(path):
 ORDER = [  # a module imports none of those before it
   'main',
   'train',
+  'member',
+  'dispatch',
   'evaluate',
   'inference',
   'step',

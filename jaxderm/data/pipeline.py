@@ -79,22 +79,30 @@ class Examples:
 
   def subset(self, positions: Sequence[int]) -> 'Examples':
     """Those at `positions`, in that order."""
-    return Examples(self._records, self.rows[list(positions)], self._size)
+    return self.with_rows(self.rows[list(positions)])
 
   def record(self, i: int) -> Mapping:
     """The record as stored, at its own size."""
     return self._records[int(self.rows[i])]
 
-  def __getitem__(self, i: int) -> Example:
-    if self._cache is not None and self._cache[i] is not None:
-      return self._cache[i]
+  def decode(self, i: int) -> Example:
+    """The example at `i`, read anew and kept by nobody."""
     record = self.record(i)
-    example = {
+    return {
       'image': resize(record['image'], self._size),
       'mask': resize_mask(record['mask'][..., 0], self._size),
       'label': np.int32(record['label']),
       'valid': np.float32(1),
     }
+
+  def with_rows(self, rows: np.ndarray) -> 'Examples':
+    """Others of the same records."""
+    return Examples(self._records, rows, self._size)
+
+  def __getitem__(self, i: int) -> Example:
+    if self._cache is not None and self._cache[i] is not None:
+      return self._cache[i]
+    example = self.decode(i)
     if self._cache is not None:
       self._cache[i] = example
     return example
@@ -102,6 +110,21 @@ class Examples:
 
 def _stack(examples: Sequence[Example]) -> Example:
   return {k: np.stack([e[k] for e in examples]) for k in examples[0]}
+
+
+def order(count: int, *, seed: int, batch_size: int) -> grain.MapDataset:
+  """Which examples make each batch: `order(...)[k]` is int64 [batch_size].
+
+  Every pass over the data is shuffled anew; a batch may span two passes, so
+  that every image is seen equally often.
+
+  Args:
+    count: Examples there are.
+    seed: Decides the order.
+    batch_size: Of all hosts together.
+  """
+  shuffled = grain.MapDataset.range(count).seed(seed).shuffle()
+  return shuffled.repeat(None).batch(batch_size)
 
 
 def training_batches(
@@ -114,9 +137,6 @@ def training_batches(
 ) -> Iterator[Example]:
   """Batches without end, from step `start` on: this process's rows of each.
 
-  Every pass over the data is shuffled anew; a batch may span two passes, so
-  that every image is seen equally often.
-
   Args:
     examples: What to draw from.
     seed: Decides the order.
@@ -124,8 +144,7 @@ def training_batches(
     start: The step to begin at.
     threads: Host threads; 0 to work where it is asked for.
   """
-  order = grain.MapDataset.range(len(examples)).seed(seed).shuffle()
-  batches = order.repeat(None).batch(batch_size)
+  batches = order(len(examples), seed=seed, batch_size=batch_size)
   mine = sharding.own_rows(batch_size)
   loaded = batches.map(
     lambda indices: _stack([examples[int(i)] for i in indices[mine]])
