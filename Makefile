@@ -1,5 +1,6 @@
 # make demo   train on generated lesions, evaluate, write a report
 # make test   the test suite; make test-all adds the slow tests
+# make benchmark   ours beside PyTorch, all networks small, in 15 minutes
 # PYTHON=python3.12 make test   with another Python
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 DEMO ?= runs/demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all benchmark lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m jaxderm.main --config=configs/synthetic.py --workdir=$(DEMO)
@@ -18,6 +19,11 @@ test: $(VENV)/.installed-test
 
 test-all: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m ''
+
+benchmark: $(VENV)/.installed-benchmark
+	rm -rf runs/benchmark-quick
+	$(BIN)/python -m jaxderm.benchmark --quick --peer=torch \
+	  --out=runs/benchmark-quick
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -35,4 +41,8 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[test,dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-benchmark: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[benchmark]'
 	touch $@ $(VENV)/.installed

@@ -126,7 +126,7 @@ def test_places_in_the_sequence_of_torch(name, each):
 def test_every_tensor_of_torch_has_a_name(library, name, factory):
   """The classifier's too, of which no golden file tells."""
   torch = pytest.importorskip('torch')
-  torch_members._import_torchvision()
+  torch_members.library('torchvision')
   module = pytest.importorskip(f'{library}.models')
   encoder = getattr(encoders, name)(taps=('predictions',), origin='torch')
   (table,) = (t for t in names.of(encoder) if t.library == library)

@@ -13,6 +13,7 @@ import numpy as np
 import parity
 from compiling import quick_jit
 
+from jaxderm.benchmark.torch_networks import library
 from jaxderm.data import colour
 from jaxderm.models import encoders
 from jaxderm.pretrained import names
@@ -291,7 +292,7 @@ def table(member: Member):
 
 def make(member: Member):
   """Their network with random weights, in evaluation mode."""
-  _import_torchvision()
+  library('torchvision')  # timm imports it
   module, _, function = member.factory.rpartition('.')
   make = getattr(importlib.import_module(module), function)
   return make(**member.settings).eval()
@@ -326,21 +327,3 @@ def samples(feature: np.ndarray, n: int = 400) -> np.ndarray:
   """Values at some places of a map, the same places for its shape always."""
   flat = np.asarray(feature).reshape(-1)
   return flat[np.random.RandomState(0).randint(0, flat.size, n)]
-
-
-def _import_torchvision() -> None:
-  """Also beside a torch for which torchvision's operators were not compiled."""
-  import torch
-
-  register = torch.library.register_fake
-
-  def skip(op, *args, **kwargs):
-    if isinstance(op, str) and op.startswith('torchvision::'):
-      return lambda function: function
-    return register(op, *args, **kwargs)
-
-  torch.library.register_fake = skip
-  try:
-    importlib.import_module('torchvision')
-  finally:
-    torch.library.register_fake = register
