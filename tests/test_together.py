@@ -30,6 +30,7 @@ def small(data_dir, **values):
   config.data.options = dict(n=40, size=32)
   config.data.data_dir = data_dir
   config.data.size = 16
+  config.data.resident = True
   config.data.augment = dict(hflip=dict(p=0.5))
   config.optim.name = 'sgd'
   config.optim.learning_rate = 0.01

@@ -154,6 +154,7 @@ def _run(m: _Measurement, contestants: dict[str, Any]) -> dict[str, Any]:
     contestants,
     images={k: getattr(v, 'images', m.images) for k, v in contestants.items()},
     seconds=m.job.seconds,
+    block_seconds=min(1.0, m.job.seconds / 2),
     joules=device.energy_meter(),
   )
   return {name: dataclasses.asdict(rate) for name, rate in rates.items()}
