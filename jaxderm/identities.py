@@ -3,6 +3,15 @@
 from collections.abc import Mapping
 
 
+def jaccard_of(dice):
+  """Jaccard (IoU) of one mask, or of pooled counts, from their Dice.
+
+  Args:
+    dice: In [0, 1]; a float, a Fraction or an array.
+  """
+  return dice / (2 - dice)
+
+
 def check_consistency(
   scores: Mapping[str, Mapping[str, float]], tolerance: float = 1e-12
 ) -> None:
@@ -32,7 +41,7 @@ def check_consistency(
       raise ValueError(told + 'both must be within 0 and 1.')
     if not j <= d + tolerance:
       raise ValueError(told + 'Jaccard cannot exceed Dice.')
-    least = d / (2 - d)
+    least = jaccard_of(d)
     if not j >= least - tolerance:
       raise ValueError(told + f'it is at least D / (2 - D) = {least:.12g}.')
     if convention == 'pooled' and not j <= least + tolerance:
