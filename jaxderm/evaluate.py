@@ -9,7 +9,7 @@ import pathlib
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 
 import jax
@@ -17,73 +17,51 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import jaxderm
-from jaxderm import experiment, figures, inference, scoring, sharding
-from jaxderm.checkpoint import Checkpoints
-from jaxderm.data import pipeline
-from jaxderm.scoring import at_own_size  # noqa: F401  (maps that are used)
+from jaxderm import figures, host, inference, scoring, sharding
+from jaxderm.ensemble import Ensemble, Trained, load
 from jaxderm.writer import say, write_json
 
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
 
-def load_member(
-  made: experiment.Experiment, workdir: pathlib.Path, checkpoint: str
-) -> tuple[dict, int]:
-  """The variables of a checkpoint and its step.
+def choose_part(member: Trained, split: str | None) -> str:
+  """The part to evaluate on: the one asked for, else the test images if any.
 
-  Args:
-    made: The experiment of that run.
-    workdir: The run's folder.
-    checkpoint: 'best', 'latest' or a step.
+  Raises:
+    ValueError: It has no images.
   """
-  checkpoints = Checkpoints(workdir / 'checkpoints')
-  try:
-    # The schedule's length does not show in the state.
-    like = made.create_state(made.make_optimizer(1)[0])
-    state, _ = checkpoints.restore(like, checkpoint)
-  finally:
-    checkpoints.close()
-  variables = {'params': state.params, 'batch_stats': state.batch_stats}
-  return variables, int(jax.device_get(state.step))
-
-
-class Mapper:
-  """Examples to probabilities, with one compiled program for all.
-
-  Attributes:
-    size: Pixels of each side of a map, where probabilities are maps.
-  """
-
-  def __init__(self, made: experiment.Experiment, variables, batch_size: int):
-    """Takes the members' variables and how many images go together."""
-    config = made.config
-    self._made, self._batch_size = made, batch_size
-    self.size = config.data.size
-    self._member = inference.fold(
-      made.network, made.task, variables, made.example(batch_size)
+  data = member.data
+  split = split or ('test' if len(data.parts['test']) else 'validation')
+  if not len(data.parts[split]):
+    raise ValueError(
+      f'The {split} part of {data.index.name} is empty under '
+      f'data.split={data.split.mode!r}; evaluate another --split.'
     )
-    self._predict = inference.make_predict(
-      made.network,
-      made.task,
-      made.prepare,
-      made.mesh,
-      views=config.evaluate.views,
-      precision=config.precision,
-    )
+  return split
 
-  def __call__(
-    self, examples: pipeline.Examples
-  ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (index, probabilities) of this process's share.
 
-    Probabilities are float32, a map [size, size, 1] or [C] of classes.
-    """
-    batches = pipeline.evaluation_batches(examples, self._batch_size)
-    for indices, batch in batches:
-      maps = self._predict(self._member, sharding.place(batch, self._made.mesh))
-      for index, map_ in zip(indices, sharding.own(maps), strict=True):
-        if index >= 0:
-          yield int(index), map_
+def make_scoring(member: Trained) -> scoring.Scoring:
+  """How a member's task is scored, as its config says."""
+  config = member.made.config
+  settings = config.evaluate
+  size = config.data.size if settings.scored_at == 'network' else None
+  make = scoring.SCORINGS[config.task]
+  return make(member.data.index, settings.threshold, size)
+
+
+def _measure(score: scoring.Scoring, ensemble: Ensemble, split: str) -> dict:
+  """Columns of rows of the images of a part."""
+  first = ensemble.members[0]
+  examples, table = first.data.parts[split], []
+  for i, found in ensemble(first.image_ids(split)):
+    truth = score.truth(examples, i)
+    placed = [score.place(probability, truth) for probability in found]
+    fused = inference.weighted_mean(placed, ensemble.weights)
+    table.append([i, *score.measure(fused, truth)])
+  table = np.array(table, np.float64).reshape(-1, 1 + len(score.columns))
+  table = sharding.gather_uneven(table)
+  table = table[np.argsort(table[:, 0])]
+  return score.rows(table[:, 1:], examples.rows[table[:, 0].astype(int)])
 
 
 def _command() -> str:
@@ -93,41 +71,18 @@ def _command() -> str:
   return shlex.join(sys.argv)  # a notebook or a script
 
 
-def _host() -> str:
-  """What the processor calls itself, and how many cores it has."""
-  info = pathlib.Path('/proc/cpuinfo')
-  lines = info.read_text().splitlines() if info.exists() else []
-  names = [x.partition(':')[2].strip() for x in lines if 'model name' in x]
-  return f'{os.cpu_count()} cores, {(names or [platform.machine()])[0]}'
-
-
-def _describe(
-  made, data, facts: Mapping, split: str, step: int, checkpoint: str
-) -> dict:
-  """What was evaluated, with what: enough to do it again."""
-  config = made.config
-  device = jax.devices()[0]
+def _about(member: Trained, split: str, facts: Mapping) -> dict:
+  """What was evaluated on, how and where."""
+  settings, device = member.made.config.evaluate, jax.devices()[0]
   return {
-    'system': made.name,
-    'dataset': config.data.name,
-    'data_hash': data.index.hash,
-    'split_mode': data.split.mode,
-    'split_note': data.split.note,
-    'fold': config.fold,
-    'folds': config.data.folds,
-    'seed': config.seed,
+    'dataset': member.made.config.data.name,
+    'data_hash': member.data.index.hash,
     'part': split,
-    'images': {part: len(x) for part, x in data.parts.items()},
-    'size': config.data.size,
     **facts,
-    'epochs': config.epochs,
-    'batch_size': config.data.batch_size,
-    'precision': config.precision,
-    'views': list(config.evaluate.views),
-    'checkpoint': checkpoint,
-    'step': step,
+    'noise': settings.noise,
+    'noise_seed': settings.noise_seed,
     'device': f'{jax.device_count()} x {device.device_kind}',
-    'host': _host(),
+    'host': f'{os.cpu_count()} cores, {host.processor()}',
     'versions': {
       'jaxderm': jaxderm.__version__,
       'python': platform.python_version(),
@@ -138,12 +93,42 @@ def _describe(
   }
 
 
-def _tell(summary: dict, lines: list[str], folder: pathlib.Path) -> None:
-  run = summary['run']
-  say(f'{run["part"]}: {summary["n_images"]} images, step {run["step"]}')
-  for line in lines:
-    say(f'  {line}')
-  say(f'report: {folder / "report.html"}')
+def report_on(
+  ensemble: Ensemble,
+  split: str,
+  about: Mapping,
+  folder: pathlib.Path,
+  curves: bytes | None = None,
+) -> dict:
+  """Scores a part and writes `rows.csv`, `summary.json` and `report.html`.
+
+  Args:
+    ensemble: What is scored.
+    split: Part of the data of its first member.
+    about: What the ensemble is, for the summary.
+    folder: Where they go.
+    curves: Picture of the training, if there was one.
+
+  Returns:
+    The summary.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  first = ensemble.members[0]
+  score = make_scoring(first)
+  rows = _measure(score, ensemble, split)
+  run = {**about, **_about(first, split, score.facts)}
+  resamples = first.made.config.evaluate.resamples
+  summary = {'run': run, **score.summarise(rows, resamples)}
+  pictures = score.pictures(rows, first.data.parts[split], ensemble)
+  if jax.process_index() == 0:
+    score.write_rows(folder / 'rows.csv', rows)
+    write_json(folder / 'summary.json', summary)
+    score.write_report(folder / 'report.html', summary, curves, pictures)
+    say(f'{split}: {summary["n_images"]} images')
+    for line in score.headlines(summary):
+      say(f'  {line}')
+    say(f'report: {folder / "report.html"}')
+  return summary
 
 
 def evaluate(
@@ -171,34 +156,13 @@ def evaluate(
     FileNotFoundError: No such run or checkpoint.
     ValueError: The part has no images.
   """
-  folder = pathlib.Path(out) if out else workdir
-  folder.mkdir(parents=True, exist_ok=True)
-  made = experiment.make(config, workdir)
-  data = experiment.open_data(config, workdir)
-  split = split or ('test' if len(data.parts['test']) else 'validation')
-  examples = data.parts[split]
-  if not len(examples):
-    raise ValueError(
-      f'The {split} part of {config.data.name} is empty under '
-      f'data.split={data.split.mode!r}; evaluate another --split.'
-    )
-  made = experiment.with_data(made, data)
-  variables, step = load_member(made, workdir, checkpoint)
-  settings = config.evaluate
-  score = scoring.SCORINGS[config.task](data.index, settings.threshold)
-  mapper = Mapper(made, variables, settings.batch_size)
-  table = [[i, *score.measure(p, examples, i)] for i, p in mapper(examples)]
-  table = np.array(table, np.float64).reshape(-1, 1 + len(score.columns))
-  table = sharding.gather_uneven(table)
-  table = table[np.argsort(table[:, 0])]
-  rows = score.rows(table[:, 1:], examples.rows[table[:, 0].astype(int)])
-  run = _describe(made, data, score.facts, split, step, checkpoint)
-  summary = {'run': run, **score.summarise(rows, settings.resamples)}
-  pictures = score.pictures(rows, examples, mapper)
-  if jax.process_index() == 0:
-    score.write_rows(folder / 'rows.csv', rows)
-    write_json(folder / 'summary.json', summary)
-    curves = figures.curves(workdir / 'metrics.jsonl')
-    score.write_report(folder / 'report.html', summary, curves, pictures)
-    _tell(summary, score.headlines(summary), folder)
-  return summary
+  member = load(config, workdir, checkpoint)
+  say(f'{member.made.name}, step {member.step}')
+  split = choose_part(member, split)
+  return report_on(
+    Ensemble([member], [1.0]),
+    split,
+    member.about(),
+    pathlib.Path(out) if out else workdir,
+    figures.curves(workdir / 'metrics.jsonl'),
+  )

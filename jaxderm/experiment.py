@@ -18,13 +18,14 @@ from jaxderm import (
   inference,
   optim,
   pretrained,
+  scoring,
   sharding,
   step,
   systems,
   task,
   transfer,
 )
-from jaxderm.data import build, folds, leaks, pipeline, prepare
+from jaxderm.data import build, folds, leaks, noise, pipeline, prepare
 from jaxderm.data import index as index_lib
 from jaxderm.data.split import Split
 from jaxderm.writer import say
@@ -150,6 +151,8 @@ def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
   )
   made_task = make_task(config.loss.to_dict(), settings.threshold)
   inference.check_views(settings.views)
+  optim.choose(scoring.PLACES, settings.scored_at, 'evaluate.scored_at')
+  noise.check(settings.noise)
   monitor = config.monitor.to_dict()
   known = ('loss', *made_task.score_names)
   optim.choose(known, config.monitor.name, 'monitor.name')

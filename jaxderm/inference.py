@@ -110,6 +110,22 @@ def _narrow(member: Any, precision: str) -> Any:
   return member | {'params': cast(member['params'], precision)}
 
 
+def weighted_mean(
+  probabilities: Sequence[Any], weights: Sequence[float] | None = None
+) -> Any:
+  """Weighted mean of arrays of one shape, NumPy's or JAX's; of one, itself.
+
+  Args:
+    probabilities: One per member.
+    weights: One per member, of any sum; equal if None.
+  """
+  if weights is None:
+    weights = [1.0] * len(probabilities)
+  weights = [float(w) for w in weights]  # NumPy's would make it float64
+  pairs = zip(weights, probabilities, strict=True)
+  return sum(w * p for w, p in pairs) / sum(weights)
+
+
 def mean_of_members(
   predict: Callable[[Any, Batch], Array],
   members: Sequence[Any],
@@ -124,8 +140,4 @@ def mean_of_members(
     batch: A placed batch.
     weights: One per member; equal if None.
   """
-  weights = [1.0] * len(members) if weights is None else list(weights)
-  total = sum(
-    w * predict(m, batch) for w, m in zip(weights, members, strict=True)
-  )
-  return total / sum(weights)
+  return weighted_mean([predict(m, batch) for m in members], weights)

@@ -4,6 +4,7 @@ python -m jaxderm.main --config=configs/ph2_unetpp.py --workdir=runs/ph2
 python -m jaxderm.main --config=... --workdir=runs/ph2 --folds=0,1,2,3,4
 python -m jaxderm.main --mode=evaluate --workdir=runs/ph2 --split=test
 python -m jaxderm.main --mode=predict --workdir=runs/ph2 --images=A --out=B
+python -m jaxderm.main --mode=fuse --members=runs/a,runs/b --workdir=runs/ab
 """
 
 import difflib
@@ -14,14 +15,15 @@ import sys
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from jaxderm import memory, recipe, sharding
+from jaxderm import host, recipe, sharding
+from jaxderm.writer import exit_status
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'A file under configs/; ":NAME" after it picks a system.'
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'evaluate', 'predict'], 'What to do.'
+  'mode', 'train', ['train', 'evaluate', 'predict', 'fuse'], 'What to do.'
 )
 _SEEDS = flags.DEFINE_list(
   'seeds', [], 'train: several seeds at once, in WORKDIR/seed0, seed1, ...'
@@ -42,6 +44,14 @@ _IMAGES = flags.DEFINE_string('images', None, 'predict: a folder of images.')
 _OUT = flags.DEFINE_string(
   'out', None, 'Where results go; evaluate: the workdir if not given.'
 )
+_MEMBERS = flags.DEFINE_list(
+  'members', [], 'fuse: the folders of two or more runs.'
+)
+_WEIGHTS = flags.DEFINE_list(
+  'weights',
+  ['mean'],
+  "fuse: 'mean', 'validation' (picked on it), or a number for each member.",
+)
 _COORDINATOR = flags.DEFINE_string(
   'coordinator', None, 'host:port of process 0, if there are several.'
 )
@@ -53,10 +63,8 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error came from.')
 
 
-def load_config(workdir: pathlib.Path) -> ConfigDict:
-  """The config of --config, or the one that the workdir was trained with."""
-  if _CONFIG.value is not None:
-    return _CONFIG.value
+def saved_config(workdir: pathlib.Path) -> ConfigDict:
+  """The config that a workdir was trained with."""
   # Only here: a training is told what to train.
   from jaxderm.checkpoint import load_json
 
@@ -70,14 +78,18 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
 def run() -> int:
   """Does what the flags say; returns the exit status."""
   workdir = pathlib.Path(_WORKDIR.value).absolute()
-  memory.keep()
+  host.keep_memory()
   sharding.join_hosts(
     _COORDINATOR.value,
     _NUM_PROCESSES.value,
     _PROCESS_ID.value,
     distributed=_DISTRIBUTED.value,
   )
-  config = load_config(workdir)
+  if _MODE.value == 'fuse':
+    return fuse(workdir)
+  config = _CONFIG.value
+  if config is None:
+    config = saved_config(workdir)
   # Imported where they are needed: orbax, grain and tfds take seconds.
   if _MODE.value == 'predict':
     from jaxderm import predict
@@ -95,6 +107,23 @@ def run() -> int:
   split, checkpoint = _SPLIT.value, _CHECKPOINT.value
   for config, workdir in runs:
     evaluate.evaluate(config, workdir, split, checkpoint, _OUT.value)
+  return 0
+
+
+def fuse(workdir: pathlib.Path) -> int:
+  """Fuses the members; the section `evaluate` of a --config is for all."""
+  from jaxderm import fusion
+
+  folders = [pathlib.Path(path).absolute() for path in _MEMBERS.value]
+  weights, given = ','.join(_WEIGHTS.value), _CONFIG.value
+  fusion.fuse(
+    [(saved_config(folder), folder) for folder in folders],
+    pathlib.Path(_OUT.value or workdir).absolute(),
+    weights if weights in ('mean', 'validation') else _WEIGHTS.value,
+    _SPLIT.value,
+    _CHECKPOINT.value,
+    None if given is None else given.evaluate,
+  )
   return 0
 
 
@@ -117,6 +146,12 @@ def check_flags(argv: list[str]) -> None:
         f'--{flag.name}={",".join(flag.value)} must be numbers from 0, such as '
         f'--{flag.name}=0,1,2.'
       )
+  if (_MODE.value == 'fuse') != bool(_MEMBERS.value):
+    raise ValueError(
+      '--mode=fuse and --members=FOLDER,FOLDER go together: the runs to fuse.'
+    )
+  if _WEIGHTS.present and _MODE.value != 'fuse':
+    raise ValueError('--weights is for --mode=fuse.')
   if _MODE.value == 'predict' and not (_IMAGES.value and _OUT.value):
     raise ValueError(
       '--mode=predict needs --images=FOLDER to read and --out=FOLDER to write.'
@@ -126,15 +161,12 @@ def check_flags(argv: list[str]) -> None:
 def main(argv: list[str]) -> None:
   """Runs; an error is one readable message and the exit status 2."""
   logging.set_verbosity(logging.WARNING)
-  try:
+
+  def checked() -> int:
     check_flags(argv)
-    status = run()
-  except (ValueError, OSError) as error:
-    if _DEBUG.value:
-      raise
-    print(f'error: {error}', file=sys.stderr)
-    status = 2
-  sys.exit(status)
+    return run()
+
+  sys.exit(exit_status(checked, _DEBUG.value))
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 import optax
 
 Schedule = Callable[[jax.Array], jax.Array]
@@ -26,6 +27,7 @@ def cosine(
   *,
   warmup: float = 0.0,
   final: float = 0.0,
+  halves: int = 1,
 ) -> Schedule:
   """Half a cosine from `learning_rate` to `final` (arXiv:1608.03983).
 
@@ -33,16 +35,29 @@ def cosine(
     learning_rate: The highest rate.
     steps: Steps in the whole run.
     warmup: Share of the steps in which the rate first rises from zero.
-    final: The rate at the end.
+    final: The lowest rate, at the end of the half wave.
+    halves: Half waves in the run: at 2 the rate falls and rises again, at 10 it
+      does so five times, as torch's CosineAnnealingLR with a T_max of a tenth
+      of the epochs.
+
+  Raises:
+    ValueError: No half wave.
   """
-  rise = round(warmup * steps)
-  if not rise:
-    return optax.cosine_decay_schedule(
-      learning_rate, steps, final / learning_rate
+  if halves < 1:
+    raise ValueError(
+      f'optim.schedule.halves is {halves}; it must be 1 or more.'
     )
-  return optax.warmup_cosine_decay_schedule(
-    0.0, learning_rate, rise, steps, final
-  )
+  rise = round(warmup * steps)
+  length = max(steps - rise, 1)
+
+  def wave(step):
+    angle = jnp.pi * halves * jnp.clip(step / length, 0.0, 1.0)
+    return final + (learning_rate - final) * (1.0 + jnp.cos(angle)) / 2.0
+
+  if not rise:
+    return wave
+  first = optax.linear_schedule(0.0, learning_rate, rise)
+  return optax.join_schedules([first, wave], [rise])
 
 
 # 'plateau' falls by what validation says, not by the step: the loop does that
@@ -111,12 +126,24 @@ def kernels(params):
   )
 
 
+def convolutions(params):
+  """True at the weights of convolutions alone."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: path[-1].key == 'kernel' and x.ndim == 4, params
+  )
+
+
+# Which parameters decay; all of them as in torch's AdamW.
+DECAYED = {'kernels': kernels, 'convolutions': convolutions, 'all': None}
+
+
 def make_optimizer(
   name: str,
   *,
   schedule: Schedule,
   weight_decay: float = 0.0,
   decoupled: bool = False,
+  decayed: str = 'kernels',
   clip: float | None = None,
   settings: Mapping | None = None,
 ) -> optax.GradientTransformation:
@@ -125,17 +152,19 @@ def make_optimizer(
   Args:
     name: 'adam', 'sgd' or 'rmsprop'.
     schedule: Learning rate at a step.
-    weight_decay: Of kernels alone; 0 for none.
+    weight_decay: 0 for none.
     decoupled: Decay beside the gradient (AdamW, arXiv:1711.05101) instead of
       in it (L2).
+    decayed: A name in `DECAYED`: what decays.
     clip: The gradient's largest norm; None for no limit.
     settings: What optax's transformation of that name takes, such as `eps`.
 
   Raises:
-    ValueError: No such optimiser.
+    ValueError: No such optimiser, or nothing of that name decays.
   """
   scale = choose(OPTIMIZERS, name, 'optim.name')(**(settings or {}))
-  decay = optax.add_decayed_weights(weight_decay, mask=kernels)
+  mask = choose(DECAYED, decayed, 'optim.decayed')
+  decay = optax.add_decayed_weights(weight_decay, mask=mask)
   parts = [optax.clip_by_global_norm(clip)] if clip else []
   if weight_decay:
     parts += [scale, decay] if decoupled else [decay, scale]

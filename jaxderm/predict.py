@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxderm import evaluate, experiment, figures
+from jaxderm import ensemble, experiment, figures
 from jaxderm.data import pipeline
 from jaxderm.data.record import SUFFIXES, read_image
+from jaxderm.scoring import at_own_size
 from jaxderm.writer import say
 
 COLUMNS = (
@@ -138,7 +139,7 @@ def predict(
   folder = pathlib.Path(out)
   folder.mkdir(parents=True, exist_ok=True)
   made = experiment.make(config, workdir)
-  variables, step = evaluate.load_member(made, workdir, checkpoint)
+  variables, step = ensemble.load_member(made, workdir, checkpoint)
   say(f'{config.model.system}, step {step}, on {len(paths)} images')
   failed = 0
   with (folder / 'predictions.csv').open('w', newline='') as file:
@@ -163,7 +164,7 @@ def _rows(
   """Reads, segments and writes some images at a time; a row for each."""
   config, names = made.config, _names(paths)
   count = config.evaluate.batch_size
-  mapper = evaluate.Mapper(made, variables, count)
+  mapper = ensemble.Mapper(made, variables, count)
   for first in range(0, len(paths), count):
     read = {}
     for path in paths[first : first + count]:
@@ -177,7 +178,7 @@ def _rows(
     images = list(read.items())
     for i, map_ in mapper(_Pictures(list(read.values()), config.data.size)):
       path, image = images[i]
-      probability = evaluate.at_own_size(map_, *image.shape[:2])
+      probability = at_own_size(map_, *image.shape[:2])
       mask = probability > config.evaluate.threshold
       row = {'image': path.name, 'status': 'ok'}
       row |= _write(folder, names[path], image, mask)

@@ -89,6 +89,7 @@ def default() -> ConfigDict:
     settings=dict(),  # of optax's transformation, such as eps
     weight_decay=0.0,
     decoupled=False,
+    decayed='kernels',  # or 'convolutions', or 'all'
     clip=config_dict.placeholder(float),
     accumulate=1,
   )
@@ -113,6 +114,12 @@ def default() -> ConfigDict:
     # --config.evaluate.views="('identity','hflip')".
     views=('identity',),
     threshold=0.5,
+    # Where masks are scored: at each image's 'own' size, or at the 'network's,
+    # as some papers do (scoring.py).
+    scored_at='own',
+    # Gaussian noise on the images that are scored: its deviation on [0, 1].
+    noise=0.0,
+    noise_seed=0,
     resamples=2000,  # of the bootstrap
   )
 

@@ -2,7 +2,8 @@
 
 Masks are scored at each image's own size: probabilities are brought there by
 bilinear interpolation and cut at the threshold. A score at the network's own
-size would flatter it.
+size flatters it, as there are no fine borders; papers that print such scores
+are compared with by `evaluate.scored_at='network'`.
 """
 
 import pathlib
@@ -15,13 +16,19 @@ from jaxderm import (
   boundary,
   class_metrics,
   class_report,
+  inference,
   metrics,
   report,
-  sharding,
 )
 from jaxderm.data import pipeline
 from jaxderm.data.index import Index
 from jaxderm.rows import COUNTS, write_rows
+
+# Where masks are scored, and how a summary tells it.
+PLACES = {
+  'own': "each image's own size",
+  'network': "the network's size, {0} x {0} pixels",
+}
 
 
 def at_own_size(probability: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -37,20 +44,47 @@ class Scoring:
     columns: What is measured on each image.
     needed: What rows cannot do without.
     facts: What a reader must know of the scores.
+    ranked_by: Which score says that one prediction is better than another.
   """
 
   columns: Sequence[str]
   needed: Sequence[str]
   facts: Mapping
+  ranked_by: str
 
-  def __init__(self, index: Index, threshold: float):
-    """Takes the data's index, and where probabilities of lesion are cut."""
+  def __init__(self, index: Index, threshold: float, size: int | None = None):
+    """Takes what scores depend on.
+
+    Args:
+      index: Of the data.
+      threshold: A pixel with a higher probability is lesion.
+      size: Pixels of each side that masks are scored at; each image's own if
+        None.
+    """
+    raise NotImplementedError
+
+  def truth(self, examples: pipeline.Examples, i: int) -> np.ndarray:
+    """What is true of example i, as it is scored."""
+    raise NotImplementedError
+
+  def place(self, probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """A network's probability brought to where the truth is."""
     raise NotImplementedError
 
   def measure(
-    self, probability: np.ndarray, examples: pipeline.Examples, i: int
+    self, probability: np.ndarray, truth: np.ndarray
   ) -> Sequence[float]:
-    """The numbers in `columns`, of example i."""
+    """The numbers in `columns`, of a probability that was placed."""
+    raise NotImplementedError
+
+  def outcome(
+    self, probability: np.ndarray, truth: np.ndarray
+  ) -> Sequence[float]:
+    """What `worth` needs of one image; quicker than `measure`."""
+    raise NotImplementedError
+
+  def worth(self, outcomes: np.ndarray) -> float:
+    """The score `ranked_by` of images with those outcomes [N, K], or NaN."""
     raise NotImplementedError
 
   def rows(self, measured: np.ndarray, records: np.ndarray) -> dict:
@@ -66,8 +100,8 @@ class Scoring:
     """The scores, as `summary.json` has them."""
     raise NotImplementedError
 
-  def pictures(self, rows: Mapping, examples: pipeline.Examples, mapper):
-    """Pictures for the report; `mapper` is an `evaluate.Mapper`."""
+  def pictures(self, rows: Mapping, examples: pipeline.Examples, ensemble):
+    """Pictures for the report; `ensemble` is an `evaluate.Ensemble`."""
     raise NotImplementedError
 
   def write_report(self, path: pathlib.Path, summary, curves, pictures) -> None:
@@ -98,19 +132,39 @@ class Masks(Scoring):
 
   columns = ('height', 'width', *COUNTS, 'hausdorff', 'hd95')
   needed = COUNTS
+  ranked_by = 'mean Jaccard of the images'
 
-  def __init__(self, index: Index, threshold: float):
-    self._index, self._threshold = index, threshold
-    own = "each image's own size"
-    self.facts = {'scored_at': own, 'threshold': threshold}
+  def __init__(self, index: Index, threshold: float, size: int | None = None):
+    self._index, self._threshold, self._size = index, threshold, size
+    place = PLACES['own' if size is None else 'network'].format(size)
+    self.facts = {'scored_at': place, 'threshold': threshold}
 
-  def measure(self, probability, examples, i):
-    true = examples.record(i)['mask'][..., 0] > 0
-    predicted = at_own_size(probability, *true.shape) > self._threshold
-    counts = metrics.count(predicted[None], true[None])
-    distances = boundary.hausdorff(predicted, true)
+  def truth(self, examples, i):
+    mask = examples.record(i)['mask'][..., 0] > 0
+    if self._size is None:
+      return mask
+    # EXACT takes the pixel in the middle; cv2's older nearest, the one at the
+    # top left, moves a mask by half a pixel against its image.
+    sides, how = (self._size, self._size), cv2.INTER_NEAREST_EXACT
+    return cv2.resize(mask.astype(np.uint8), sides, interpolation=how) > 0
+
+  def place(self, probability, truth):
+    return at_own_size(probability, *truth.shape)
+
+  def _counts(self, probability, truth) -> metrics.Counts:
+    return metrics.count((probability > self._threshold)[None], truth[None])
+
+  def measure(self, probability, truth):
+    counts = self._counts(probability, truth)
+    distances = boundary.hausdorff(probability > self._threshold, truth)
     pixels = [counts.tp[0], counts.fp[0], counts.fn[0], counts.tn[0]]
-    return [*true.shape, *pixels, *distances]
+    return [*truth.shape, *pixels, *distances]
+
+  def outcome(self, probability, truth):
+    return metrics.jaccard(self._counts(probability, truth))
+
+  def worth(self, outcomes):
+    return float(np.mean(outcomes))
 
   def rows(self, measured, records):
     rows = self._ids(records)
@@ -122,26 +176,24 @@ class Masks(Scoring):
   def summarise(self, rows, resamples):
     return metrics.summarise(rows, resamples=resamples)
 
-  def pictures(self, rows, examples, mapper):
-    """The best, the middle and the worst images."""
+  def pictures(self, rows, examples, ensemble):
+    """The best, the middle and the worst images, at their own size."""
     picks = report.pick_examples(rows)
     chosen = self._picked(examples, picks)
-    mine = list(mapper(chosen))
-    order = sharding.gather_uneven(np.array([i for i, _ in mine], np.int64))
-    side = mapper.size
-    maps = np.array([m for _, m in mine], np.float32).reshape(-1, side, side, 1)
-    maps = sharding.gather_uneven(maps)
+    found = ensemble.everywhere([pick.image_id for pick in picks])
     shown = []
-    for i, map_ in sorted(zip(order, maps, strict=True), key=lambda x: x[0]):
-      record = chosen.record(int(i))
+    for i, pick in enumerate(picks):
+      record = chosen.record(i)
       true = record['mask'][..., 0] > 0
+      placed = [self.place(map_, true) for map_ in found[i]]
+      fused = inference.weighted_mean(placed, ensemble.weights)
       shown.append(
         {
-          'title': picks[i].title,
-          'caption': picks[i].caption,
+          'title': pick.title,
+          'caption': pick.caption,
           'image': record['image'],
           'truth': true,
-          'prediction': at_own_size(map_, *true.shape) > self._threshold,
+          'prediction': fused > self._threshold,
         }
       )
     return shown
@@ -158,16 +210,37 @@ class Classes(Scoring):
   """Classification: the label and the probability of each class."""
 
   needed = ('label',)
+  ranked_by = 'average precision, mean of the classes'
 
-  def __init__(self, index: Index, threshold: float):
-    del threshold  # the most probable class needs none
+  def __init__(self, index: Index, threshold: float, size: int | None = None):
+    del threshold, size  # the most probable class needs none
     self._index = index
     self.columns = [class_metrics.PROBABILITY + name for name in index.labels]
     self.facts = {'classes': list(index.labels)}
 
-  def measure(self, probability, examples, i):
-    del examples, i
+  def truth(self, examples, i):
+    return self._index.label[examples.rows[i]]
+
+  def place(self, probability, truth):
+    del truth  # probabilities of classes have no size
     return probability
+
+  def measure(self, probability, truth):
+    del truth  # the rows have it from the index
+    return probability
+
+  def outcome(self, probability, truth):
+    return [truth, *probability]
+
+  def worth(self, outcomes):
+    label, probability = outcomes[:, 0].astype(int), outcomes[:, 1:]
+    precisions = np.array(
+      [
+        class_metrics.ranking(label == c, column)[1]
+        for c, column in enumerate(probability.T)
+      ]
+    )
+    return float(class_metrics.macro(precisions, np.isfinite(precisions)))
 
   def rows(self, measured, records):
     names = np.asarray(self._index.labels)
@@ -178,9 +251,9 @@ class Classes(Scoring):
   def summarise(self, rows, resamples):
     return class_metrics.summarise(rows, resamples=resamples)
 
-  def pictures(self, rows, examples, mapper):
+  def pictures(self, rows, examples, ensemble):
     """The mistakes that the network is surest of."""
-    del mapper
+    del ensemble
     picks = class_report.pick_mistakes(rows)
     chosen = self._picked(examples, picks)
     return [

@@ -4,7 +4,7 @@ import json
 import math
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 from tqdm import tqdm
@@ -15,6 +15,22 @@ def say(message: str) -> None:
   if jax.process_index() == 0:
     tqdm.write(message)
     sys.stdout.flush()
+
+
+def exit_status(run: Callable[[], int], debug: bool = False) -> int:
+  """What a command ends with: what `run` returns, or 2 after one message.
+
+  Args:
+    run: The command.
+    debug: Whether an error is raised as it is, with its traceback.
+  """
+  try:
+    return run()
+  except (ValueError, OSError) as error:
+    if debug:
+      raise
+    print(f'error: {error}', file=sys.stderr)
+    return 2
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxderm import memory
+from jaxderm import host
 from jaxderm.benchmark.timing import interleave
 from jaxderm.models import layers
 from jaxderm.models.forms import compiler_options, use_form
@@ -61,6 +61,22 @@ LAYERS = {
     layers.conv,
     {},
   ),
+  **{
+    f'3x3, {h}x{h}x{c} to {d}': (
+      (8, h, h, c),
+      (3, 3, c, d),
+      lax_conv,
+      layers.conv,
+      {'padding': 1},
+    )
+    for h, c, d in [
+      (256, 8, 8),
+      (256, 32, 16),
+      (128, 32, 32),
+      (56, 64, 64),
+      (28, 128, 128),
+    ]
+  },
   **{
     f'depthwise {k}x{k}, {h}x{h}x{c}': (
       (8, h, h, c),
@@ -166,7 +182,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--seconds', type=float, default=1.0)
   seconds = parser.parse_args().seconds
-  memory.keep()
+  host.keep_memory()
   print('| layer, batch 8 | lax, ms | ours, ms | torch, ms |')
   print('|---|---|---|---|')
   rng = np.random.default_rng(0)

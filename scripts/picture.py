@@ -12,9 +12,10 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxderm import evaluate, experiment, figures, metrics
+from jaxderm import ensemble, experiment, figures, metrics
 from jaxderm.checkpoint import load_json
 from jaxderm.rows import columns, read_rows
+from jaxderm.scoring import at_own_size
 
 
 def median_image(workdir: pathlib.Path) -> str:
@@ -34,15 +35,15 @@ def main():
   config = ConfigDict(load_json(workdir / 'config.json'))
   made = experiment.make(config)
   data = experiment.open_data(config, workdir)
-  variables, _ = evaluate.load_member(made, workdir, 'best')
+  variables, _ = ensemble.load_member(made, workdir, 'best')
   examples = data.parts['test']
   wanted = data.index.rows([median_image(workdir)])[0]
   chosen = examples.subset([list(examples.rows).index(wanted)])
-  mapper = evaluate.Mapper(made, variables, config.evaluate.batch_size)
+  mapper = ensemble.Mapper(made, variables, config.evaluate.batch_size)
   (_, probability), *_ = mapper(chosen)
   record = chosen.record(0)
   image, truth = record['image'], record['mask'][..., 0] > 0
-  predicted = evaluate.at_own_size(probability, *truth.shape)
+  predicted = at_own_size(probability, *truth.shape)
   predicted = predicted > config.evaluate.threshold
   # Enlarged before the outlines are drawn, so that they stay thin.
   big = [np.kron(m, np.ones((2, 2), bool)) for m in (truth, predicted)]

@@ -43,9 +43,17 @@ def environment(devices=1, **extra):
 
 def main(workdir, *args, devices=1, expect=0, timeout=300, **how):
   """Runs it to its end; returns what it printed."""
+  done = run(command(workdir, *args, **how), devices, expect, timeout)
+  return done.stdout + done.stderr
+
+
+def run(words, devices=1, expect=0, timeout=300, xla_flags=''):
+  """A process with so many virtual devices, at its end."""
+  given = environment(devices)
+  given['XLA_FLAGS'] += f' {xla_flags}'
   done = subprocess.run(
-    command(workdir, *args, **how),
-    env=environment(devices),
+    words,
+    env=given,
     cwd=ROOT,
     capture_output=True,
     text=True,
@@ -53,7 +61,7 @@ def main(workdir, *args, devices=1, expect=0, timeout=300, **how):
     check=False,
   )
   assert done.returncode == expect, done.stdout + done.stderr
-  return done.stdout + done.stderr
+  return done
 
 
 def final_arrays(workdir):

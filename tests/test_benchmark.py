@@ -53,7 +53,8 @@ def test_contestants_take_turns_in_blocks_of_a_second():
   rates(machine, contestants, seconds=0.0)
   warm = [('a', 2), ('a', 1), ('b', 2), ('b', 1)]
   # Four steps of a quarter of a second; one of two seconds.
-  assert machine.log == warm + [('a', 4), ('b', 1)] * 4
+  # Three rounds that do not count, three that do.
+  assert machine.log == warm + [('a', 4), ('b', 1)] * 6
 
 
 def test_a_step_of_one_may_have_more_images():
@@ -74,9 +75,9 @@ def test_warm_up_does_not_count():
 
 def test_median_and_quartiles_of_the_blocks():
   machine = Machine()
-  # The third step tells the length of a block, one step; the fourth is a
-  # round that does not count.
-  uneven = machine.contestant('a', [1, 1, 1, 9, 2, 4, 1, 8, 1])
+  # The third step tells the length of a block, one step; the next three are
+  # rounds that do not count.
+  uneven = machine.contestant('a', [1, 1, 1, 9, 9, 9, 2, 4, 1, 8, 1])
   found = rates(machine, {'a': uneven}, images=8, seconds=16.0)['a']
   # Rates 4, 2, 8, 1, 8: in order 1, 2, 4, 8, 8.
   assert (found.low, found.median, found.high, found.blocks) == (2, 4, 8, 5)

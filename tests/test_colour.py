@@ -85,6 +85,7 @@ def test_grey_world_refuses_small_p():
   [
     ('none', [255, 0, 51]),
     ('unit', [1, 0, 0.2]),
+    ('min_max', [1, 0, 0.2]),
     (
       'imagenet_mean',
       [131.32 / 255, -116.779 / 255, (51 - 103.939) / 255],
@@ -100,6 +101,21 @@ def test_normalise(name, expected):
   actual = colour.normalise(image, name)
   assert actual.dtype == jnp.float32
   np.testing.assert_allclose(actual[0, 0, 0], expected, rtol=1e-5)
+
+
+def test_min_max_by_hand_and_of_each_image():
+  image = np.array([[[10, 40, 90], [30, 60, 20]]], np.uint8)
+  dark = image // 10 + 5  # 6 to 14
+  batch = jnp.asarray(np.stack([image, dark]))
+  actual = colour.normalise(batch, 'min_max')
+  # One range for all channels: 10 to 90.
+  expected = [[0, 3 / 8, 1], [1 / 4, 5 / 8, 1 / 8]]
+  np.testing.assert_allclose(actual[0, 0], expected, rtol=1e-6)
+  expected = [[0, 3 / 8, 1], [2 / 8, 5 / 8, 1 / 8]]
+  np.testing.assert_allclose(actual[1, 0], expected, rtol=1e-6)
+  for value in (0, 77):
+    flat = jnp.full((1, 2, 2, 3), value, jnp.uint8)
+    np.testing.assert_array_equal(colour.normalise(flat, 'min_max'), 0)
 
 
 @pytest.mark.parametrize('mode', ['tf', 'torch', 'caffe'])

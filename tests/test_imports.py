@@ -14,8 +14,11 @@ SEE_CONFIGS = {
   'workdirs',
   'experiment',
   'recipe',
+  'ensemble',
   'evaluate',
+  'fusion',
   'predict',
+  'runs',  # of tables/: they make configs as a person does
 }
 DISK = {'checkpoint', 'data', 'pretrained', 'cv2', 'io', 'os', 'pathlib'}
 
@@ -98,10 +101,12 @@ def test_networks_never_touch_the_disk(path):
 
 ORDER = [  # a module imports none of those before it
   'main',
+  'fusion',
   'train',
   'member',
   'dispatch',
   'evaluate',
+  'ensemble',
   'inference',
   'step',
   'task',

@@ -209,3 +209,18 @@ def test_an_unknown_view_is_told(mesh, segmentation):
       Ramp(), segmentation, unit, mesh, views=('identity', 'sideways')
     )
   assert all(view in str(told.value) for view in EVERY)
+
+
+def test_weighted_means_by_hand():
+  rng = np.random.default_rng(0)
+  a, b = rng.random((2, 3, 4), np.float32)
+  np.testing.assert_array_equal(inference.weighted_mean([a], [1.0]), a)
+  np.testing.assert_allclose(
+    inference.weighted_mean([a, b], [1, 3]), (a + 3 * b) / 4, rtol=1e-6
+  )
+  np.testing.assert_array_equal(
+    inference.weighted_mean([a, b]), inference.weighted_mean([b, a], [2, 2])
+  )
+  # Whole maps of float64 would take twice the memory.
+  mean = inference.weighted_mean([a, b], np.array([0.25, 0.75]))
+  assert mean.dtype == np.float32

@@ -20,6 +20,27 @@ def normal(seed, *shape):
   return jax.random.normal(jax.random.key(seed), shape)
 
 
+def assert_forms_agree(convolve, channels, kernel):
+  """Ours and that of lax: forward and both gradients, at every size."""
+
+  def everything(form, side):
+    with use_form(form):
+      y, back = jax.vjp(
+        convolve, normal(0, 2, *side, channels), normal(1, *kernel)
+      )
+      return y, *back(normal(2, *y.shape))
+
+  # One program for all: compiling is what takes time here.
+  ours, theirs = quick_jit(
+    lambda: [
+      [everything(form, side) for side in SIZES] for form in ('cpu', 'lax')
+    ]
+  )()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), ours, theirs
+  )
+
+
 @pytest.mark.parametrize(
   'size, stride, padding',
   [
@@ -37,22 +58,10 @@ def normal(seed, *shape):
 def test_depthwise_equals_lax(size, stride, padding):
   """Forward and both gradients, at even, odd and non-square sizes."""
 
-  def everything(form, side):
-    x, kernel = normal(0, 2, *side, 3), normal(1, size, size, 1, 3)
-    with use_form(form):
-      y, back = jax.vjp(
-        lambda x, k: layers.depthwise_conv(x, k, stride, padding), x, kernel
-      )
-      return y, *back(normal(2, *y.shape))
-
-  # One program for all: compiling is what takes time here.
-  ours, theirs = quick_jit(
-    lambda: [
-      [everything(form, side) for side in SIZES] for form in ('cpu', 'lax')
-    ]
-  )()
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), ours, theirs
+  assert_forms_agree(
+    lambda x, k: layers.depthwise_conv(x, k, stride, padding),
+    channels=3,
+    kernel=(size, size, 1, 3),
   )
 
 
@@ -90,22 +99,10 @@ def test_depthwise_refuses(kernel, stride, message):
 def test_grouped_equals_lax(size, stride, padding, groups):
   """Forward and both gradients, with two inputs and three outputs a group."""
 
-  def everything(form, side):
-    x = normal(0, 2, *side, 2 * groups)
-    kernel = normal(1, size, size, 2, 3 * groups)
-    with use_form(form):
-      y, back = jax.vjp(
-        lambda x, k: layers.conv(x, k, stride, padding, groups), x, kernel
-      )
-      return y, *back(normal(2, *y.shape))
-
-  ours, theirs = quick_jit(
-    lambda: [
-      [everything(form, side) for side in SIZES] for form in ('cpu', 'lax')
-    ]
-  )()
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), ours, theirs
+  assert_forms_agree(
+    lambda x, k: layers.conv(x, k, stride, padding, groups),
+    channels=2 * groups,
+    kernel=(size, size, 2, 3 * groups),
   )
 
 

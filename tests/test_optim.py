@@ -1,7 +1,9 @@
 """Schedules and optimisers by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxderm import optim
@@ -17,6 +19,17 @@ from jaxderm import optim
     ('poly', {'power': 2.0}, [(50, 0.025)]),
     ('cosine', {}, [(0, 0.1), (50, 0.05), (100, 0.0)]),
     ('cosine', {'final': 0.02}, [(0, 0.1), (50, 0.06), (100, 0.02)]),
+    # Down in 25 steps and up in 25, twice.
+    (
+      'cosine',
+      {'final': 0.02, 'halves': 4},
+      [(0, 0.1), (12.5, 0.06), (25, 0.02), (50, 0.1), (75, 0.02), (100, 0.1)],
+    ),
+    (
+      'cosine',
+      {'warmup': 0.1, 'halves': 2},
+      [(5, 0.05), (10, 0.1), (55, 0.0), (100, 0.1)],
+    ),
     ('cosine', {'warmup': 0.1}, [(0, 0.0), (5, 0.05), (10, 0.1), (55, 0.05)]),
   ],
 )
@@ -68,6 +81,85 @@ def test_decoupled_decay_is_outside_adam():
     PARAMS, GRADS, name='adam', weight_decay=0.5, decoupled=True
   )
   np.testing.assert_allclose(updates['kernel'], -0.1 * (1 + 1.0), rtol=1e-5)
+
+
+def test_cosines_waves_are_torchs():
+  torch = pytest.importorskip('torch')
+  weight = torch.nn.Parameter(torch.zeros(1))
+  optimizer = torch.optim.AdamW([weight], lr=1e-3)
+  scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+    optimizer, T_max=30, eta_min=1e-5
+  )
+  ours = optim.make_schedule('cosine', 1e-3, 300, final=1e-5, halves=10)
+  rates = []
+  for _ in range(300):
+    rates.append(optimizer.param_groups[0]['lr'])
+    optimizer.step()
+    scheduler.step()
+  assert ours(jnp.arange(300)) == pytest.approx(np.array(rates), rel=1e-3)
+
+
+def test_half_a_half_wave_is_none():
+  with pytest.raises(ValueError, match=r'schedule.halves is 0'):
+    optim.make_schedule('cosine', 0.1, 10, halves=0)
+
+
+def test_decay_of_convolutions_alone_and_of_everything():
+  params = {
+    'conv': {'kernel': jnp.full((1, 1, 1, 1), 2.0), 'bias': jnp.ones(1) * 2},
+    'dense': {'kernel': jnp.full((1, 1), 2.0)},
+    'norm': {'scale': jnp.full(1, 2.0)},
+  }
+  grads = jax.tree.map(jnp.zeros_like, params)
+
+  def decayed(name):
+    updates = _update(params, grads, name='sgd', weight_decay=0.5, decayed=name)
+    # -0.1 * 0.5 * 2 where it decays.
+    for x in jax.tree.leaves(updates):
+      assert float(x.ravel()[0]) in (0.0, pytest.approx(-0.1))
+    return {
+      '/'.join(k.key for k in path)
+      for path, x in jax.tree_util.tree_leaves_with_path(updates)
+      if float(x.ravel()[0])
+    }
+
+  assert decayed('convolutions') == {'conv/kernel'}
+  assert decayed('kernels') == {'conv/kernel', 'dense/kernel'}
+  assert decayed('all') == {
+    'conv/kernel',
+    'conv/bias',
+    'dense/kernel',
+    'norm/scale',
+  }
+  with pytest.raises(ValueError, match=r'optim.decayed.*all, convolutions'):
+    decayed('biases')
+
+
+def test_adamw_is_torchs():
+  """The protocol of UCM-Net: decay of 0.01 beside the gradient, of all."""
+  torch = pytest.importorskip('torch')
+  start = np.array([2.0, -1.0, 0.5], np.float32)
+  weight = torch.nn.Parameter(torch.tensor(start))
+  optimizer = torch.optim.AdamW([weight], lr=1e-3, weight_decay=0.01)
+  tx = optim.make_optimizer(
+    'adam',
+    schedule=optim.constant(1e-3, 1),
+    weight_decay=0.01,
+    decoupled=True,
+    decayed='all',
+  )
+  params = {'scale': jnp.asarray(start)}
+  state = tx.init(params)
+  rng = np.random.default_rng(0)
+  for _ in range(20):
+    grad = rng.normal(size=3).astype(np.float32)
+    weight.grad = torch.tensor(grad)
+    optimizer.step()
+    updates, state = tx.update({'scale': jnp.asarray(grad)}, state, params)
+    params = optax.apply_updates(params, updates)
+  expected = weight.detach().numpy()
+  assert np.abs(expected - start).max() > 3e-3
+  np.testing.assert_allclose(params['scale'], expected, rtol=1e-5)
 
 
 def test_clip_bounds_the_norm():

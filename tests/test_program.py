@@ -2,9 +2,7 @@
 
 import collections
 import json
-import pathlib
 import re
-import subprocess
 import sys
 
 import jax
@@ -12,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import quick_jit
-from programs import environment
+from programs import run
 
 from jaxderm import step, systems, task
 from jaxderm.cost import inner_programs
 from jaxderm.models.forms import use_form
 
-ROOT = pathlib.Path(__file__).parent.parent
-BATCH, SIDE = 4, 32
+BATCH, SIDE = 5, 32  # five is the side of no kernel here
 
 
 def make(name):
@@ -174,7 +171,8 @@ def transposes(program):
     sizes = [int(n) for n in found[1].split(',')]
     if BATCH not in sizes or np.prod(sizes) < LARGE:
       continue  # a kernel
-    if found[2]:
+    # What XLA adds has no name, or that of the convolution it is for.
+    if found[2] and not found[2].endswith('conv_general_dilated'):
       ours.append(found[2])
     else:
       xlas += 1
@@ -195,17 +193,11 @@ def test_a_classifier_transposes_nothing():
   assert 0 < xlas <= 2 * 17
 
 
-def test_a_unet_transposes_where_it_pools_and_enlarges():
+def test_a_unet_transposes_only_where_it_enlarges():
   ours, xlas = transposes(compiled('yang2021/UNet'))
-  # 2x2 windows to and from four maps; 2x2 transposed convolutions to pixels.
-  places = collections.Counter(
-    'up' if 'ConvTranspose' in name else 'pool'
-    for name in ours
-    if 'ConvTranspose' in name or name.endswith('encoder/transpose')
-  )
-  assert sum(places.values()) == len(ours), ours
-  assert places['up'] <= 4 * 4
-  assert places['pool'] <= 4 * 3
+  # Four 2x2 transposed convolutions, to pixels and from their gradient.
+  assert len(ours) <= 4 * 2
+  assert all('ConvTranspose' in name for name in ours), ours
   assert xlas <= 2 * 18
 
 
@@ -224,21 +216,12 @@ def test_a_transpose_is_seen():
 
 
 def test_on_eight_devices_only_sums_travel():
-  quick = environment(8)
-  quick['XLA_FLAGS'] += (
-    ' --xla_backend_optimization_level=0'
-    ' --xla_llvm_disable_expensive_passes=true'
-  )
-  done = subprocess.run(
+  done = run(
     [sys.executable, 'scripts/mesh.py', '--one', '--size=32', '--steps=1'],
-    env=quick,
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
+    devices=8,
+    xla_flags='--xla_backend_optimization_level=0 '
+    '--xla_llvm_disable_expensive_passes=true',
   )
-  assert done.returncode == 0, done.stderr
   row = json.loads(done.stdout.splitlines()[-1])
   assert row['devices'] == 8
   counts = row['collectives']
@@ -263,13 +246,4 @@ assert counts['all-gather'] + counts['all-to-all'] > 0, counts
 
 
 def test_rows_that_travel_are_seen():
-  done = subprocess.run(
-    [sys.executable, '-c', GATHERS],
-    env=environment(8),
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
+  run([sys.executable, '-c', GATHERS], devices=8)

@@ -13,15 +13,26 @@ import ml_collections
 import pytest
 
 from jaxderm import experiment, recipe, systems, workdirs
-from jaxderm.data import build
+from jaxderm.data import augment, build
 
 CONFIGS = sorted((Path(__file__).parent.parent / 'configs').glob('*.py'))
-YANG = ('UNet', 'UNetPlusPlus', 'EfficientUNetPlusPlus', 'EfficientNetUNet')
+
+
+def systems_of(paper, task='segmentation'):
+  names = [r.name for r in systems.SYSTEMS.values() if r.task == task]
+  return [n.partition('/')[2] for n in names if n.startswith(f'{paper}/')]
+
+
+YANG, ZARRIN = systems_of('yang2021'), systems_of('zarrin2025')
 # What may follow ':' in each file; None is the file's own choice.
 OFFERS = {
   'folder': (None, 'yang2021/UNet'),
   'ham10000': (None, 'Plain8', 'EfficientNetB1'),
+  'isic2016_unet': (None, *systems_of('wei2020')),
+  'isic2017_rfe': (None, 'ResNet34RFE'),
+  'isic2018_rfe': (None, 'ResNet34RFE'),
   'isic2018_unetpp': (None, *YANG),
+  'ph2_rfe': (None, *ZARRIN),
   'ph2_unetpp': (None, *YANG),
   'synthetic': (None, 'UNet'),
 }
@@ -136,6 +147,9 @@ def test_free_keys_are_ignored_and_no_others():
     'evaluate.views': ('identity', 'hflip'),
     'evaluate.threshold': 0.3,
     'evaluate.resamples': 5,
+    'evaluate.scored_at': 'network',
+    'evaluate.noise': 0.1,
+    'evaluate.noise_seed': 3,
     'log_seconds': 1.5,
     'compilation_cache': '',
   }
@@ -254,6 +268,51 @@ def test_a_system_for_another_task_is_refused(monkeypatch):
   config.compilation_cache = ''
   config.model.system = 'other/Net'
   with pytest.raises(ValueError, match="other/Net.*pairwise.*'segmentation'"):
+    experiment.make(config)
+
+
+def test_the_protocol_of_ucm_net_can_be_written():
+  """SPEC 4.5: AdamW, cosines of 30 epochs to 1e-5, images by their range."""
+  config = recipe.default()
+  config.compilation_cache = ''
+  config.data.update(
+    size=256,
+    batch_size=8,
+    colour='none',
+    normalisation='min_max',
+  )
+  config.data.augment = dict(augment.RECIPES['zarrin2025'])
+  config.optim.update(
+    learning_rate=1e-3,
+    weight_decay=0.01,
+    decoupled=True,
+    decayed='all',
+  )
+  config.optim.schedule = dict(name='cosine', final=1e-5, halves=10)
+  config.epochs = 300
+  config.evaluate.scored_at = 'network'
+  made = experiment.make(config)
+  _, schedule = made.make_optimizer(300)
+  for epoch, rate in [(0, 1e-3), (30, 1e-5), (60, 1e-3), (270, 1e-5)]:
+    assert float(schedule(epoch)) == pytest.approx(rate, rel=1e-3)
+  image = jnp.asarray([[[[20, 40, 60]], [[50, 30, 25]]]], jnp.uint8)
+  seen = made.prepare({'image': image}, None)['image']
+  expected = [[0, 0.5, 1], [0.75, 0.25, 0.125]]
+  assert seen[0, :, 0] == pytest.approx(jnp.asarray(expected))
+
+
+@pytest.mark.parametrize(
+  'key, value, told',
+  [
+    ('scored_at', 'netwrok', r"evaluate\.scored_at is 'netwrok'.*network, own"),
+    ('noise', -0.1, r'evaluate\.noise is -0\.1.*\[0, 1\]'),
+  ],
+)
+def test_wrong_ways_to_evaluate_are_told_before_training(key, value, told):
+  config = recipe.default()
+  config.compilation_cache = ''
+  config.evaluate[key] = value
+  with pytest.raises(ValueError, match=told):
     experiment.make(config)
 
 

@@ -2,17 +2,14 @@
 
 import itertools
 import os
-import pathlib
-import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
+from programs import run
 
 from jaxderm import sharding
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -219,17 +216,7 @@ else:
 
 
 def test_eight_devices_hold_two_rows_each():
-  flags = '--xla_force_host_platform_device_count=8'
-  done = subprocess.run(
-    [sys.executable, '-c', EIGHT],
-    env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
+  run([sys.executable, '-c', EIGHT], devices=8)
 
 
 # --------------------------------------------------------------- gathering

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxderm import host
 from jaxderm.benchmark.timing import best_seconds
 from jaxderm.step import PRECISIONS
 
@@ -56,7 +57,9 @@ def describe(precision: str) -> dict[str, Any]:
   device = jax.devices()[0]
   return {
     'platform': device.platform,
-    'kind': _cpu_name() if device.platform == 'cpu' else device.device_kind,
+    'kind': host.processor()
+    if device.platform == 'cpu'
+    else device.device_kind,
     'devices': jax.device_count(),
     'cores': len(os.sched_getaffinity(0)),
     'driver': _nvidia('driver_version') if device.platform == 'gpu' else None,
@@ -74,15 +77,6 @@ def _version(name: str) -> str | None:
     return importlib.metadata.version(name)
   except importlib.metadata.PackageNotFoundError:
     return None
-
-
-def _cpu_name() -> str:
-  try:
-    with open('/proc/cpuinfo') as file:
-      named = [line for line in file if line.startswith('model name')]
-  except OSError:
-    named = []
-  return named[0].partition(':')[2].strip() if named else platform.machine()
 
 
 def _nvidia(query: str) -> str | None:

@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from jaxderm.benchmark import jobs, table, workloads
 from jaxderm.benchmark.measure import Job
-from jaxderm.writer import replace_text
+from jaxderm.writer import exit_status, replace_text
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Measures the system of this config at its size and batch.'
@@ -164,14 +164,13 @@ def run() -> int:
 def main(argv: list[str]) -> None:
   """Runs; an error is one readable message and the exit status 2."""
   logging.set_verbosity(logging.WARNING)
-  try:
+
+  def checked() -> int:
     if len(argv) > 1:
       raise ValueError(f'Not understood: {" ".join(argv[1:])}. See --help.')
-    status = run()
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    status = 2
-  sys.exit(status)
+    return run()
+
+  sys.exit(exit_status(checked))
 
 
 def parse(argv: list[str]) -> list[str]:

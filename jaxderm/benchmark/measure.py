@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from jaxderm import cost, memory, systems, writer
+from jaxderm import cost, host, systems, writer
 from jaxderm.benchmark import device, ours, real
 from jaxderm.benchmark.timing import interleave
 from jaxderm.benchmark.workloads import Workload
@@ -225,7 +225,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
   job_path, result_path = map(pathlib.Path, argv)
-  memory.keep()  # both sides gain by it
+  host.keep_memory()  # both sides gain by it
   # What libraries print shall not stand between the lines of the table.
   with contextlib.redirect_stdout(sys.stderr):
     result = run(Job.read(job_path))

@@ -9,6 +9,7 @@ import numpy as np
 
 # Runs so many steps and returns when the device has done them.
 Run = Callable[[int], None]
+_WARM_ROUNDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +53,9 @@ def interleave(
 ) -> dict[str, Rate]:
   """Measures contestants in turns A B C A B C.
 
-  Each is warmed up by three steps, and all by a first round: those do not
-  count (until memory has grown to what it needs, steps take up to three times
-  as long). Blocks last `block_seconds` or one step, whichever is longer.
+  Each is warmed up by three steps, and all by rounds that do not count: until
+  memory has grown to what both need side by side, steps take up to three times
+  as long. Blocks last `block_seconds` or one step, whichever is longer.
 
   Args:
     contestants: What to run, by name.
@@ -72,8 +73,9 @@ def interleave(
   }
   taken: dict[str, list[float]] = {name: [] for name in contestants}
   energy: dict[str, list[float]] = {name: [] for name in contestants}
-  for name, run in contestants.items():
-    run(steps[name])
+  for _ in range(_WARM_ROUNDS):
+    for name, run in contestants.items():
+      run(steps[name])
   deadline = clock() + seconds * len(contestants)
   rounds = 0
   while rounds < least_blocks or clock() < deadline:

@@ -55,6 +55,13 @@ def grey_world(image: Array, p: float = 1) -> Array:
   return jnp.clip(image * gain, 0.0, 255.0)
 
 
+def _min_max(image: Array) -> Array:
+  """Each image's darkest value to 0 and its brightest to 1, over all channels."""
+  low = jnp.min(image, axis=(-3, -2, -1), keepdims=True)
+  high = jnp.max(image, axis=(-3, -2, -1), keepdims=True)
+  return (image - low) / jnp.where(high > low, high - low, 1.0)
+
+
 def _constants(values: tuple[float, ...]) -> np.ndarray:
   return np.asarray(values, np.float32)
 
@@ -62,6 +69,7 @@ def _constants(values: tuple[float, ...]) -> np.ndarray:
 NORMALISATIONS: Mapping[str, Callable[[Array], Array]] = {
   'none': lambda x: x,
   'unit': lambda x: x / 255.0,
+  'min_max': _min_max,
   'imagenet_mean': lambda x: (x - _constants(IMAGENET_MEAN)) / 255.0,
   'tf': lambda x: x / 127.5 - 1.0,
   'torch': lambda x: (
@@ -77,11 +85,12 @@ def normalise(image: Array, name: str) -> Array:
 
   Args:
     image: [..., H, W, 3] RGB on 0..255, any dtype.
-    name: 'none': 0..255 stays. 'unit': /255. 'imagenet_mean': minus the
-      ImageNet mean, then /255 (networks from scratch, SPEC 1.1). 'tf':
-      x/127.5 - 1. 'torch': /255, then ImageNet's mean and deviation. 'caffe':
-      BGR minus the ImageNet mean. 'caffe_104': the same, the mean in whole
-      numbers (104, 117, 123).
+    name: 'none': 0..255 stays. 'unit': /255. 'min_max': each image's own range
+      to 0..1 (UCM-Net, arXiv:2310.09457); 0 where it is of one value.
+      'imagenet_mean': minus the ImageNet mean, then /255 (networks from
+      scratch, SPEC 1.1). 'tf': x/127.5 - 1. 'torch': /255, then ImageNet's mean
+      and deviation. 'caffe': BGR minus the ImageNet mean. 'caffe_104': the
+      same, the mean in whole numbers (104, 117, 123).
 
   Returns:
     float32 as `image`; the channels are BGR for 'caffe' and 'caffe_104'.

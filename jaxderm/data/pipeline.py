@@ -6,7 +6,7 @@ restarting at step k needs no state, and each host decodes its own rows of the
 same global batch. Augmentation is the step's (data/augment.py).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import cv2
 import grain
@@ -15,6 +15,8 @@ import numpy as np
 from jaxderm import sharding
 
 Example = dict[str, np.ndarray]
+# (image of the network's size, its record) to such an image.
+Change = Callable[[np.ndarray, int], np.ndarray]
 
 # Above this many bytes of decoded pictures, they are decoded anew each time.
 CACHE_BYTES = 4 << 30
@@ -58,17 +60,25 @@ class Examples:
     rows: Which records, in order.
   """
 
-  def __init__(self, records: Sequence[Mapping], rows: np.ndarray, size: int):
+  def __init__(
+    self,
+    records: Sequence[Mapping],
+    rows: np.ndarray,
+    size: int,
+    change: Change | None = None,
+  ):
     """Reads nothing yet.
 
     Args:
       records: Decoded records (data/record.py).
       rows: Indices into `records`.
       size: Pixels of each side.
+      change: What is done to each image once it has that size, such as noise.
     """
     self.rows = np.asarray(rows)
     self._records = records
     self._size = size
+    self._change = change
     small = len(self.rows) * size * size * 4 <= CACHE_BYTES
     self._cache: list[Example | None] | None = (
       [None] * len(self.rows) if small else None
@@ -88,8 +98,11 @@ class Examples:
   def decode(self, i: int) -> Example:
     """The example at `i`, read anew and kept by nobody."""
     record = self.record(i)
+    image = resize(record['image'], self._size)
+    if self._change is not None:
+      image = self._change(image, int(self.rows[i]))
     return {
-      'image': resize(record['image'], self._size),
+      'image': image,
       'mask': resize_mask(record['mask'][..., 0], self._size),
       'label': np.int32(record['label']),
       'valid': np.float32(1),
@@ -97,7 +110,11 @@ class Examples:
 
   def with_rows(self, rows: np.ndarray) -> 'Examples':
     """Others of the same records."""
-    return Examples(self._records, rows, self._size)
+    return Examples(self._records, rows, self._size, self._change)
+
+  def with_change(self, change: Change) -> 'Examples':
+    """The same with their images changed."""
+    return Examples(self._records, self.rows, self._size, change)
 
   def __getitem__(self, i: int) -> Example:
     if self._cache is not None and self._cache[i] is not None:

@@ -3,6 +3,7 @@
 Forms are chosen for what XLA makes of them; each says what it replaces.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import einops
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxderm.models.conv3x3 import conv3x3
 from jaxderm.models.depthwise import depthwise_conv
 from jaxderm.models.forms import form
-from jaxderm.models.pool import max_pool
+from jaxderm.models.pool import max_pool, max_unpool
 
 __all__ = [
   'UPSAMPLINGS',
@@ -27,8 +29,10 @@ __all__ = [
   'depthwise_conv',
   'global_mean',
   'max_pool',
+  'max_unpool',
   'scaled',
   'upsample',
+  'upsample_aligned',
 ]
 
 Array = jax.Array
@@ -74,6 +78,8 @@ def conv(
   if kernel.shape[:2] == x.shape[1:3] and groups == 1 and padding == 'VALID':
     # A dense layer on the flattened map, as such four times faster.
     return jnp.einsum('bhwc,hwcd->bd', x, kernel)[:, None, None]
+  if form() == 'cpu' and _is_same3x3(kernel, stride, padding, groups):
+    return conv3x3(x, kernel)
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -82,6 +88,14 @@ def conv(
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=groups,
   )
+
+
+def _is_same3x3(kernel, stride, padding, groups) -> bool:
+  if kernel.shape[:2] != (3, 3) or stride != 1 or groups != 1:
+    return False
+  if isinstance(padding, str):
+    return padding == 'SAME'
+  return [tuple(pair) for pair in padding] == [(1, 1), (1, 1)]
 
 
 def _product(x: Array, kernel: Array) -> Array:
@@ -184,6 +198,30 @@ def upsample(x: Array, kind: str = 'nearest', factor: int = 2) -> Array:
     return einops.repeat(x, 'b h w c -> b (h p) (w q) c', p=factor, q=factor)
   b, h, w, c = x.shape
   return jax.image.resize(x, (b, h * factor, w * factor, c), 'bilinear')
+
+
+def upsample_aligned(x: Array) -> Array:
+  """Doubles both sides, bilinear with corner on corner (align_corners=True).
+
+  Pixel k of 2n lies at k (n - 1) / (2n - 1) of the n: an even one i / (2n - 1)
+  before pixel i, where k = 2i; the odd ones are the same from the other end.
+
+  Args:
+    x: [B, H, W, C].
+  """
+  return _double(_double(x, 1), 2)
+
+
+def _double(x: Array, axis: int) -> Array:
+  n = x.shape[axis]
+  cut = functools.partial(lax.slice_in_dim, x, axis=axis)
+  before = jnp.concatenate([cut(0, 1), cut(0, n - 1)], axis)
+  after = jnp.concatenate([cut(1, n), cut(n - 1, n)], axis)
+  way = np.arange(n, dtype=np.float32) / (2 * n - 1)
+  way = np.expand_dims(way, tuple(range(1, x.ndim - axis)))
+  even, odd = x + way * (before - x), x + way[::-1] * (after - x)
+  both = jnp.stack([even, odd], axis + 1).astype(x.dtype)
+  return both.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
 
 
 def conv_transpose_2x2(x: Array, kernel: Array) -> Array:

@@ -15,12 +15,13 @@ import jax.numpy as jnp
 from jax import lax
 
 Array = jax.Array
+Window = tuple[int, int]  # height, width
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def max_pool(
   x: Array,
-  size: int = 2,
+  size: int | tuple[int, int] = 2,
   stride: int = 2,
   padding: str | Sequence[tuple[int, int]] = 'VALID',
 ) -> Array:
@@ -28,34 +29,38 @@ def max_pool(
 
   Args:
     x: [B, H, W, C].
-    size: Side of a window, in pixels.
+    size: Side of a window, in pixels, or (height, width).
     stride: From one window to the next.
     padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
   """
+  window = (size, size) if isinstance(size, int) else size
   if isinstance(padding, str):
-    window, strides = (size, size), (stride, stride)
+    strides = (stride, stride)
     padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
   (top, bottom), (left, right) = padding
   pads = (int(top), int(bottom)), (int(left), int(right))
-  return _max_pool(x, size, stride, pads)
+  return _max_pool(x, window, stride, pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _max_pool(x: Array, size: int, stride: int, pads: Pads) -> Array:
-  return functools.reduce(jnp.maximum, _taps(x, size, stride, pads))
+def _max_pool(x: Array, window: Window, stride: int, pads: Pads) -> Array:
+  return functools.reduce(jnp.maximum, _taps(x, window, stride, pads))
 
 
-def _taps(x: Array, size: int, stride: int, pads: Pads) -> Iterator[Array]:
+def _taps(x: Array, window: Window, stride: int, pads: Pads) -> Iterator[Array]:
   """Of every window its first pixel, then of every window its second, ..."""
   lowest = jnp.asarray(-jnp.inf, x.dtype)
   x = lax.pad(x, lowest, [(0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)])
-  rows, columns = (stride * ((n - size) // stride) + 1 for n in x.shape[1:3])
-  for a, b in itertools.product(range(size), repeat=2):
+  rows, columns = (
+    stride * ((n - side) // stride) + 1
+    for n, side in zip(x.shape[1:3], window, strict=True)
+  )
+  for a, b in itertools.product(*map(range, window)):
     yield x[:, a : a + rows : stride, b : b + columns : stride]
 
 
-def _forward(x: Array, size: int, stride: int, pads: Pads):
-  taps = _taps(x, size, stride, pads)
+def _forward(x: Array, window: Window, stride: int, pads: Pads):
+  taps = _taps(x, window, stride, pads)
   best = next(taps)
   place = jnp.zeros(best.shape, jnp.int8)
   for i, tap in enumerate(taps, start=1):
@@ -65,23 +70,25 @@ def _forward(x: Array, size: int, stride: int, pads: Pads):
   return best, (place, jnp.zeros((0, *x.shape[1:3]), x.dtype))
 
 
-def _backward(size: int, stride: int, pads: Pads, saved, gradient: Array):
+def _backward(window: Window, stride: int, pads: Pads, saved, gradient: Array):
   """Every pixel sums over the windows that chose it."""
   place, like = saved
-  reach = (size - 1) // stride  # windows before its own that a pixel may be in
+  height, width = window
+  # Windows before its own that a pixel may be in.
+  down, right = (height - 1) // stride, (width - 1) // stride
 
   def phase(p: int, q: int) -> Array:
     """The pixels p::stride, q::stride of the padded image."""
     total = jnp.zeros((), gradient.dtype)
     for a, b in itertools.product(
-      range(p, size, stride), range(q, size, stride)
+      range(p, height, stride), range(q, width, stride)
     ):
-      chosen = jnp.where(place == a * size + b, gradient, 0)
+      chosen = jnp.where(place == a * width + b, gradient, 0)
       i, j = a // stride, b // stride
-      shift = ((0, 0), (i, reach - i), (j, reach - j), (0, 0))
+      shift = ((0, 0), (i, down - i), (j, right - j), (0, 0))
       total = total + jnp.pad(chosen, shift)
     b, h, w, c = gradient.shape
-    return jnp.broadcast_to(total, (b, h + reach, w + reach, c))
+    return jnp.broadcast_to(total, (b, h + down, w + right, c))
 
   steps = range(stride)
   dx = jnp.stack(
@@ -99,3 +106,28 @@ def _backward(size: int, stride: int, pads: Pads, saved, gradient: Array):
 
 
 _max_pool.defvjp(_forward, _backward)
+
+
+def max_unpool(x: Array, like: Array) -> Array:
+  """Puts each pixel back to where a 2x2 maximum was (arXiv:1511.00561).
+
+  It is what the gradient of the pool does with a gradient. Zeros lie between;
+  of equals the first was the maximum. No gradient goes through the place.
+
+  Args:
+    x: [B, H, W, C], of the shape of `max_pool(like)`.
+    like: [B, 2H, 2W, C], or a row or a column more.
+
+  Returns:
+    An array like `like`, of the type of `x`.
+
+  Raises:
+    ValueError: if the shapes do not fit.
+  """
+  pooled, saved = _forward(like, (2, 2), 2, ((0, 0), (0, 0)))
+  if pooled.shape != x.shape:
+    raise ValueError(
+      f'a map {x.shape} to unpool: expected {pooled.shape}, which is what the '
+      f'2x2 maxima of {like.shape} are'
+    )
+  return _backward((2, 2), 2, ((0, 0), (0, 0)), saved, x)[0]

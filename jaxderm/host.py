@@ -1,6 +1,8 @@
-"""Memory of the host, where the host is what computes."""
+"""The host: what its processor is called, and what it does with memory."""
 
 import ctypes
+import pathlib
+import platform
 import sys
 
 # Of glibc's malloc.h: parameters of `mallopt`, and what they are set to.
@@ -12,13 +14,13 @@ _KEEP = (
 )
 
 
-def keep() -> bool:
+def keep_memory() -> bool:
   """Lets the process keep what it frees, for the next step to use again.
 
   A step on the CPU takes one large block for all that it computes and frees it
   at its end. By default glibc hands such a block back to the system, which has
-  to clear every page of it for the next step: a third of the time of a step of
-  MobileNetV2. The process grows to its peak and stays there.
+  to clear every page of it for the next step (docs/benchmarks.md says what that
+  costs). The process grows to its peak and stays there.
 
   Call it before JAX computes anything: a thread keeps the arena it began with.
 
@@ -29,3 +31,11 @@ def keep() -> bool:
     return False
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # musl has none
   return mallopt is not None and all(mallopt(*pair) for pair in _KEEP)
+
+
+def processor() -> str:
+  """What the processor calls itself."""
+  info = pathlib.Path('/proc/cpuinfo')
+  lines = info.read_text().splitlines() if info.exists() else []
+  names = [x.partition(':')[2].strip() for x in lines if 'model name' in x]
+  return (names or [platform.machine()])[0]

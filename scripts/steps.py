@@ -1,0 +1,106 @@
+r"""What three choices save of a whole training step, on this device.
+
+  python scripts/steps.py            # prints the table in docs/benchmarks.md
+
+- heap: the process keeps the memory that a step frees (`host.keep_memory`)
+- barriers: XLA leaves them in (`forms.compiler_options`)
+- one by one: not in a `lax.scan` (`dispatch.STEPS`)
+
+Each number is of a process of its own: the median of --steps steps after
+eight that are not timed, milliseconds, batch 8.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from unittest import mock
+
+import jax
+import numpy as np
+
+from jaxderm import dispatch, host
+from jaxderm.benchmark import ours
+from jaxderm.benchmark.workloads import Workload
+from jaxderm.models import forms
+from jaxderm.sharding import replicated
+
+BATCH, WARM = 8, 8
+# Choice: a network, its side in pixels.
+CHOICES = {
+  'heap': ('MobileNetV2', 128),
+  'barriers': ('DenseNet121', 128),
+  'one by one': ('yang2021/UNet', 64),
+}
+
+
+def program(name, side, steps):
+  """A function that does so many steps, which are one program."""
+  kind = ('classifier', {'encoder': name, 'classes': 7})
+  system, changes = (name, {}) if '/' in name else kind
+  made = ours.make(Workload(name, system, changes), 'float32')
+  batch = ours.random_batch(side, BATCH, 2)
+  columns = jax.device_put(batch, replicated(made.mesh))
+  advance = dispatch.make_resident(made.update(), columns, made.mesh)
+  states = [made.create_state(batch)]
+  rows = np.tile(np.arange(BATCH, dtype=np.int32), (steps, 1))
+
+  def run():
+    nonlocal states
+    states, _ = advance(states, [lambda first, count: rows], 0, steps)
+    jax.block_until_ready(states)
+
+  return run
+
+
+def measure(choice, chosen, count):
+  """Milliseconds of a step, with a choice or without it."""
+  if choice != 'heap' or chosen:
+    host.keep_memory()
+  in_scan = 4 if choice == 'one by one' and not chosen else 1
+  without = choice == 'barriers' and not chosen
+  with mock.patch.object(
+    forms,
+    'compiler_options',
+    (lambda: None) if without else forms.compiler_options,
+  ):
+    run = program(*CHOICES[choice], in_scan)
+    for _ in range(WARM // in_scan):
+      run()
+  times = []
+  for _ in range(count):
+    start = time.perf_counter()
+    run()
+    times.append(time.perf_counter() - start)
+  return 1e3 * statistics.median(times) / in_scan
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--steps', type=int, default=12)
+  parser.add_argument('--one', help='a choice and 0 or 1; for the children')
+  flags = parser.parse_args()
+  if flags.one:
+    choice, chosen = flags.one.split('=')
+    print(json.dumps(measure(choice, chosen == '1', flags.steps)))
+    return
+  print('| choice | network | pixels | without, ms | with, ms |')
+  print('|---|---|---|---|---|')
+  for choice, (name, side) in CHOICES.items():
+    found = []
+    for chosen in (0, 1):
+      command = [sys.executable, __file__, f'--one={choice}={chosen}']
+      done = subprocess.run(
+        [*command, f'--steps={flags.steps}'],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+      )
+      found.append(f'{json.loads(done.stdout.splitlines()[-1]):.0f}')
+    print(f'| {choice} | {name} | {side} | {" | ".join(found)} |', flush=True)
+
+
+if __name__ == '__main__':
+  main()
