@@ -13,13 +13,17 @@ from compiling import draw, quick_jit
 
 from jaxderm.cost import parameters
 from jaxderm.models import decoders, encoders, layers
-from jaxderm.models.decoders.residual import Stage
+from jaxderm.models.decoders.residual import Inception, Stage
 from jaxderm.models.segmenter import Segmenter
 
 KEY = jax.random.key(0)
 # A pyramid's finest map, as a share of the image, that each decoder takes.
 DECODERS = {
+  'Fuse': (decoders.Fuse, 1),
+  'GatedUNet': (partial(decoders.GatedUNet, widths=(8, 4, 4)), 1),
   'ResidualDecoder': (partial(decoders.ResidualDecoder, base=2), 2),
+  'SegNet': (partial(decoders.SegNet, depths=(1, 2, 2)), 1),
+  'SwinDecoder': (partial(decoders.SwinDecoder, window=3, factor=2), 2),
   'UNet': (partial(decoders.UNet, widths=(8, 4, 4)), 1),
   'UNetPlusPlus': (decoders.UNetPlusPlus, 1),
 }
@@ -200,32 +204,6 @@ def efficientnet(**changes):
   return parameters(Segmenter(encoders.EfficientNetB1(), decoder), 64)
 
 
-class Inception(nn.Module):
-  """The residuals' convolution in an ablation of paper 000 (SPEC 1.8)."""
-
-  features: int
-
-  @nn.compact
-  def __call__(self, x, train=False):
-    unit = partial(layers.ConvNormAct, self.features // 4, bias=True)
-    pooled = layers.max_pool(x, 3, 1, 'SAME')
-    branches = [
-      unit(1)(x, train),
-      unit(3)(unit(1)(x, train), train),
-      unit(3)(unit(3)(unit(1)(x, train), train), train),
-      unit(1)(pooled, train),
-    ]
-    return jnp.concatenate(branches, axis=-1)
-
-
-class Separable(nn.Module):
-  features: int
-
-  @nn.compact
-  def __call__(self, x, train=False):
-    return layers.Conv(self.features, 1)(layers.DepthwiseConv(3, bias=False)(x))
-
-
 # SPEC 1.7 and 1.8.
 @pytest.mark.parametrize(
   'changes, trainable, everything',
@@ -233,11 +211,38 @@ class Separable(nn.Module):
     ({}, 6_653_133, 6_681_396),
     ({'nested': False}, 5_965_997, 5_994_260),
     ({'nested': False, 'conv': Inception}, 4_867_361, 4_899_152),
-    ({'nested': False, 'conv': Separable}, 4_577_309, 4_605_572),
+    ({'nested': False, 'conv': layers.SeparableConv}, 4_577_309, 4_605_572),
   ],
 )
 def test_size_of_the_residual_decoder(changes, trainable, everything):
   assert efficientnet(**changes) == (trainable, everything)
+
+
+def test_inception_by_hand():
+  """Two bright pixels side by side, convolutions that are sums."""
+  x = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2:4].set(1)
+  inception = Inception(4)
+  variables = draw(inception, x)
+  constants = {'kernel': 1.0, 'scale': 1.0, 'var': 1 - 1e-3}
+  variables = jax.tree_util.tree_map_with_path(
+    lambda path, leaf: jnp.full_like(leaf, constants.get(path[-1].key, 0.0)),
+    variables,
+  )
+  y = quick_jit(inception.apply)(variables, x)
+  # The pixel, the sum of 3x3, that twice (rows of 1 2 2 1), the maximum.
+  np.testing.assert_allclose(y[0, 2, 2], [1, 2, 3 * (1 + 2 + 2), 1], rtol=1e-6)
+  np.testing.assert_allclose(y[0, 1, 1], [0, 1, 2 * (1 + 2), 1], rtol=1e-6)
+
+
+def test_inception_refuses_what_is_no_multiple_of_four():
+  with pytest.raises(ValueError, match='6 channels: expected a multiple of 4'):
+    jax.eval_shape(Inception(6).init, KEY, jnp.ones((1, 4, 4, 6)))
+
+
+# Table 3 of paper 000.
+@pytest.mark.parametrize('activation', ['mish', 'swish', 'gelu', 'relu'])
+def test_activations_have_no_parameters(activation):
+  assert efficientnet(activation=activation) == efficientnet()
 
 
 def test_prelu_has_a_slope_for_each_channel():

@@ -76,7 +76,33 @@ def yang2021_hrnet(total: int, norm: int) -> int:
   return total - fusion - head
 
 
-# SPEC sections 7, 2.1, 3.1, 2.5. Where a paper prints a total, its head is
+def transunet(total: int) -> int:
+  """What SPEC 4.3's total, with two classes, leaves for the encoder."""
+  bridge = 9 * 768 * 512 + 2 * 512
+  decoder, entering = 0, 512
+  for width, skip in ((256, 512), (128, 256), (64, 64), (16, 0)):
+    decoder += 9 * (entering + skip) * width + 9 * width * width + 4 * width
+    entering = width
+  head = 9 * 16 * 2 + 2
+  return total - bridge - decoder - head
+
+
+def swinunet(total: int, window: int) -> int:
+  """What SPEC 4.3's total, with two classes, leaves for the encoder."""
+  decoder = 0
+  for width in (384, 192, 96):
+    expand = 2 * width * 4 * width + 2 * width
+    join = 2 * width * width + width
+    # Queries, keys, values and what comes of them; MLP; both normalisations.
+    block = (4 * width + 4) * width + (8 * width + 5) * width + 4 * width
+    bias = width // 32 * (2 * window - 1) ** 2
+    decoder += expand + join + 2 * (block + bias)
+  enlarge = 2 * 96 + 96 * 16 * 96 + 2 * 96
+  head = 96 * 2
+  return total - decoder - enlarge - head
+
+
+# SPEC sections 7, 2.1, 3.1, 2.5, 4.3. Where a paper prints a total, its head is
 # taken off here, in sight.
 PUBLISHED = (
   Published('DenseNet121', 'relu', 6_953_856, 7_037_504),
@@ -162,6 +188,10 @@ PUBLISHED = (
   Published(
     'MobileNetV3Small', 'predictions', 2_542_856, None, {'origin': 'torch'}
   ),
+  Published(
+    'R50ViT', 'encoder_norm', transunet(105_276_066), None, {'grid': 14}
+  ),
+  Published('R50ViT', 'encoder_norm', transunet(105_322_146), None),
   Published('ResNet18', 'predictions', 11_689_512, None),
   Published('ResNet34', 'predictions', 21_797_672, None),
   Published('ResNet50', 'conv5_block3_out', 23_534_592, 23_587_712),
@@ -179,6 +209,12 @@ PUBLISHED = (
   Published('SqueezeNet11', 'predictions', 1_235_496, 1_235_496),
   # wei2020: without the head Dense(2) on the 1,000 classes.
   Published('SqueezeNet11', 'predictions', None, 1_237_498 - (1000 * 2 + 2)),
+  Published('SwinCao2021', 'norm', swinunet(27_168_228, 7), None),
+  Published(
+    'SwinCao2021', 'norm', swinunet(27_175_620, 8), None, {'window': 8}
+  ),
+  # torchvision's, from its documentation.
+  Published('SwinTiny', 'predictions', 28_288_354, None),
   Published('VGG16', 'block5_pool', 14_714_688, 14_714_688),
   Published('VGG16', 'predictions', 138_357_544, 138_357_544),
   Published('VGG16BN', 'predictions', 138_365_992, None),

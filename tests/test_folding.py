@@ -44,6 +44,8 @@ NORMS = {
   'NASNetMobile': (188, 192),
   'Plain8': (10, 10),
   'Plain24': (10, 10),
+  'Plain64': (10, 10),
+  'PlainResidual64': (4, 7),  # what comes first in a unit follows a sum
   'PreResNet18': (9, 19),
   'ResNeXt50': (53, 53),
   'ResNet18': (20, 20),
@@ -88,6 +90,13 @@ def test_how_many_fold(name):
     # Of the four in each of the six residuals, norm2 and norm3.
     ('yang2021/EfficientUNetPlusPlus', (48 + 12, 48 + 24)),
     ('yang2021/XceptionUNetPlusPlus', (37 + 24, 37 + 48)),
+    # Three in the fusion, one in the head.
+    ('yang2021/HRNet', (104 + 4, 104 + 4)),
+    ('yang2021/SegNet', (13 + 13, 13 + 13)),
+    # Of each RFE two SPPFs of two, a C2f of four; a convolution each level.
+    ('zarrin2025/ResNet34RFE', (36 + 32 + 5, 36 + 32 + 5)),
+    ('zarrin2025/AttentionUNet', (10 + 24, 10 + 24)),
+    ('zarrin2025/ResUNet', (4 + 3, 7 + 6)),
   ],
 )
 def test_how_many_fold_in_systems(name, expected):
@@ -124,7 +133,8 @@ def test_encoders_answer_alike(name):
 
 
 @pytest.mark.parametrize(
-  'name', ['UNet', 'UNetPlusPlus', 'EfficientUNetPlusPlus']
+  'name',
+  ['UNet', 'UNetPlusPlus', 'EfficientUNetPlusPlus', 'SegNet', 'HRNet'],
 )
 def test_systems_answer_alike(name):
   network = systems.build(f'yang2021/{name}')

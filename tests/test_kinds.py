@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxderm import cost, kinds, systems
+from jaxderm import cost, kinds
 from jaxderm.models import encoders
 from jaxderm.models.layers import Encoder
 from jaxderm.models.segmenter import Segmenter
+from jaxderm.systems import printing
+from jaxderm.systems.__main__ import main
 
 
 def families():
@@ -36,7 +38,20 @@ def test_unet_on_any_encoder(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', encoders.__all__)
-@pytest.mark.parametrize('kind', ['unet', 'unetpp', 'residual', 'classifier'])
+@pytest.mark.parametrize(
+  'kind',
+  [
+    'unet',
+    'unetpp',
+    'residual',
+    'segnet',
+    'fuse',
+    'gated',
+    'resunet',
+    'rfe',
+    'classifier',
+  ],
+)
 def test_any_encoder_in_any_kind(kind, name):
   encoder = getattr(encoders, name)()
   taps = encoder.taps[1:] if 'Plain' in name and kind == 'residual' else None
@@ -115,7 +130,7 @@ def test_multiply_adds_are_those_of_torchvision(name):
 
 
 def test_description_of_an_encoder():
-  row = systems.describe_encoder('ResNet50')
+  row = printing.describe_encoder('ResNet50')
   assert (row['trainable'], row['all']) == (23_534_592, 23_587_712)
   assert (row['origin'], row['normalisation']) == ('keras', 'caffe')
   taps = {tap['name']: (tap['stride'], tap['width']) for tap in row['taps']}
@@ -127,7 +142,7 @@ def test_description_of_an_encoder():
 
 def test_encoders_are_printed(capsys, monkeypatch):
   monkeypatch.setattr(encoders, '__all__', ['Plain8', 'ResNet18'])
-  systems.main(['--encoders'])
+  main(['--encoders'])
   header, *lines = capsys.readouterr().out.splitlines()
   assert header.split()[:3] == ['name', 'origin', 'normalisation']
   assert [line.split()[0] for line in lines] == ['Plain8', 'ResNet18']

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import draw, quick_jit
+from conftest import real_data
 from test_configs import shrunk
 
-from jaxderm import evaluate, experiment, pretrained, train, transfer
+from jaxderm import ensemble, experiment, pretrained, train, transfer
 from jaxderm.models import encoders
 from jaxderm.pretrained.files import write_safetensors
 from jaxderm.pretrained.table import places
@@ -58,7 +59,7 @@ def test_training_starts_from_the_file_and_remembers_it(
   assert record['sha256'] == ABOUT['source_sha256']
   made = experiment.make(config, workdir)
   assert made.weights is None
-  found, _ = evaluate.load_member(made, workdir, 'latest')
+  found, _ = ensemble.load_member(made, workdir, 'latest')
   jax.tree.map(
     np.testing.assert_array_equal,
     found['params']['encoder'],
@@ -99,6 +100,26 @@ def test_weights_of_another_encoder_train_nothing(config, tmp_path):
   with pytest.raises(pretrained.WeightsError, match='shape of'):
     train.train(config, workdir)
   assert not (workdir / 'config.json').exists()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize('name', ['UMobileNetV1', 'UMobileNetV1Literal'])
+def test_networks_of_wei2020_take_real_weights(name, config):
+  """All of a file, whichever of its maps the decoder joins."""
+  file = 'mobilenet_v1_1.0_224_imagenet_backbone_bnfolded.npz'
+  config.model.system = f'wei2020/{name}'
+  config.model.encoder_weights = str(real_data('weights') / file)
+  made = experiment.make(config)
+  assert made.weights.normalisation == 'tf'
+  assert made.weights.dropped == ()
+  variables = jax.eval_shape(made.network.init, jax.random.key(0), IMAGE)
+  assert {
+    kind: jax.tree.map(jnp.shape, tree)
+    for kind, tree in made.weights.variables.items()
+  } == {
+    kind: jax.tree.map(jnp.shape, tree['encoder'])
+    for kind, tree in variables.items()
+  }
 
 
 def test_folded_weights_get_statistics_from_training_images(config, tmp_path):

@@ -35,6 +35,7 @@ class Member(NamedTuple):
     changes: Fields of our encoder.
     settings: Arguments of the factory.
     normalisation: What is done to their images and is inside our network.
+    channels_last: Whether their maps are [B, H, W, C].
   """
 
   name: str
@@ -45,6 +46,7 @@ class Member(NamedTuple):
   changes: dict = {}  # noqa: RUF012  nobody writes to it
   settings: dict = {}  # noqa: RUF012
   normalisation: str = 'none'
+  channels_last: bool = False
 
   @property
   def golden(self) -> str:
@@ -158,6 +160,20 @@ MEMBERS = (
       'fire9': 'features.12',
       'predictions': 'classifier.3',
     },
+  ),
+  Member(
+    'SwinTiny',
+    'torchvision',
+    'torchvision.models.swin_t',
+    {
+      'embedding': 'features.0',
+      'merge1': 'features.2',
+      'merge2': 'features.4',
+      'merge3': 'features.6',
+      'norm': 'norm',
+    },
+    LARGE,  # 24 x 20 pixels at first, and an odd number at last
+    channels_last=True,
   ),
   Member(
     'Xception',
@@ -320,6 +336,8 @@ def reference(member: Member, variables, image) -> list[np.ndarray]:
     network(torch.from_numpy(image.transpose(0, 3, 1, 2)))
   features = [found[tap].numpy() for tap in member.taps]
   features = [x[..., None, None] if x.ndim == 2 else x for x in features]
+  if member.channels_last:
+    return features
   return [x.transpose(0, 2, 3, 1) for x in features]
 
 

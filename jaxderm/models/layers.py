@@ -22,8 +22,10 @@ from jaxderm.models.ops import (
   depthwise_conv,
   global_mean,
   max_pool,
+  max_unpool,
   scaled,
   upsample,
+  upsample_aligned,
 )
 from jaxderm.models.taps import Array, Encoder, Pyramid, Taps
 
@@ -40,6 +42,7 @@ __all__ = [
   'DoubleConv',
   'Encoder',
   'Pyramid',
+  'ResidualUnit',
   'SeparableConv',
   'Taps',
   'Up',
@@ -52,10 +55,12 @@ __all__ = [
   'depthwise_conv',
   'global_mean',
   'max_pool',
+  'max_unpool',
   'norm_momentum',
   'same_padding',
   'scaled',
   'upsample',
+  'upsample_aligned',
 ]
 
 he_normal = nn.initializers.he_normal()
@@ -201,6 +206,7 @@ class ConvNormAct(nn.Module):
   Attributes:
     bias: Whether the convolution has one, beside the normalisation's.
     origin: Whose padding and normalisation, 'keras' or 'torch'.
+    norm: Whether there is a normalisation.
   """
 
   features: int
@@ -210,6 +216,7 @@ class ConvNormAct(nn.Module):
   groups: int = 1
   bias: bool = False
   origin: str = 'keras'
+  norm: bool = True
 
   @nn.compact
   def __call__(self, x: Array, train: bool = False) -> Array:
@@ -222,29 +229,75 @@ class ConvNormAct(nn.Module):
       self.bias,
       name='conv',
     )(x)
-    x = BatchNorm(self.origin, name='norm')(x, train)
+    if self.norm:
+      x = BatchNorm(self.origin, name='norm')(x, train)
     return Activation(self.activation, name='act')(x)
 
 
 class DoubleConv(nn.Module):
-  """The block of U-Net: twice convolution, normalisation, activation."""
+  """The block of U-Net: twice convolution, normalisation, activation.
+
+  Attributes:
+    bias: See `ConvNormAct`.
+    origin: See `ConvNormAct`.
+    norm: See `ConvNormAct`.
+    depth: Convolutions, if not two.
+  """
 
   features: int
   activation: str = 'relu'
   bias: bool = True
   origin: str = 'keras'
+  norm: bool = True
+  depth: int = 2
 
   @nn.compact
   def __call__(self, x: Array, train: bool = False) -> Array:
-    for i in (1, 2):
+    for i in range(1, self.depth + 1):
       x = ConvNormAct(
         self.features,
         activation=self.activation,
         bias=self.bias,
         origin=self.origin,
+        norm=self.norm,
         name=f'conv{i}',
       )(x, train)
     return x
+
+
+class ResidualUnit(nn.Module):
+  """Twice normalisation, ReLU, 3x3 convolution; the input is added.
+
+  Pre-activation (arXiv:1603.05027) as Deep Residual U-Net has it
+  (arXiv:1711.10684). Where the shape changes, a 1x1 convolution of the input is
+  added.
+
+  Attributes:
+    stride: Of the first convolution, and of the 1x1.
+    origin: See `ConvNormAct`.
+    first: Whether the input is an image, which is convolved as it is.
+  """
+
+  features: int
+  stride: int = 1
+  origin: str = 'keras'
+  first: bool = False
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    def activate(x: Array, name: str) -> Array:
+      return nn.relu(BatchNorm(self.origin, name=name)(x, train))
+
+    def convolve(x: Array, size: int, stride: int, name: str) -> Array:
+      padding = same_padding(size, self.origin)
+      return Conv(self.features, size, stride, padding, name=name)(x)
+
+    y = x if self.first else activate(x, 'norm1')
+    y = convolve(y, 3, self.stride, 'conv1')
+    y = convolve(activate(y, 'norm2'), 3, 1, 'conv2')
+    if x.shape != y.shape:
+      x = convolve(x, 1, self.stride, 'shortcut')
+    return x + y
 
 
 class ConvTranspose(nn.Module):
@@ -270,9 +323,11 @@ class ConvTranspose(nn.Module):
 
 
 class Up(nn.Module):
-  """Doubles both sides: 'nearest', 'bilinear' or 'transpose' (T2).
+  """Doubles both sides, in the way that `kind` says.
 
-  Only 'transpose' changes the channels, to `features`.
+  'nearest'; 'bilinear' between pixel centres; 'aligned', bilinear with corner on
+  corner; 'transpose' (T2) and 'conv2', which is 'nearest' and a 2x2 convolution
+  with a bias. The last two change the channels to `features`.
   """
 
   features: int
@@ -280,9 +335,15 @@ class Up(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    choose('up', self.kind, [*UPSAMPLINGS, 'transpose'])
+    choose('up', self.kind, [*UPSAMPLINGS, 'transpose', 'conv2', 'aligned'])
+    if self.kind == 'conv2':
+      conv2 = Conv(self.features, 2)
+      nn.share_scope(self, conv2)
+      return conv2(upsample(x, 'nearest'))
     if self.kind == 'transpose':
       transposed = ConvTranspose(self.features, 2)
       nn.share_scope(self, transposed)
       return transposed(x)
+    if self.kind == 'aligned':
+      return upsample_aligned(x)
     return upsample(x, self.kind)

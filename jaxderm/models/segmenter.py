@@ -1,6 +1,7 @@
 """A segmentation network: encoder, neck, decoder, one logit for each pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
@@ -28,6 +29,10 @@ class Segmenter(nn.Module):
       map is smaller than the image over its stride; it gets zeros on top and
       on the left (SPEC 1.6). None if all are as large as they should be.
     momentum: Of the encoder's BatchNorm, instead of its family's.
+    head: Makes the convolution that gives the logits: called with the number of
+      classes and a `name`, it gives a module that is called with (x, train).
+    enlarge: How logits get the size of the image where the decoder stopped at
+      the encoder's finest map: 'bilinear' or 'nearest'.
   """
 
   task: ClassVar[str] = 'segmentation'
@@ -39,6 +44,8 @@ class Segmenter(nn.Module):
   multiple: int = 32
   strides: Sequence[int] | None = None
   momentum: float | None = None
+  head: Callable[..., nn.Module] = partial(Conv, size=1)
+  enlarge: str = 'bilinear'
 
   @nn.compact
   def __call__(
@@ -69,11 +76,10 @@ class Segmenter(nn.Module):
     features = self.decoder(pyramid, train)
 
     def logits(x: Array, name: str) -> Array:
-      x = Conv(self.classes, 1, name=name)(x)
+      x = self.head(self.classes, name=name)(x, train)
       if x.shape[1:3] != padded.shape[1:3]:
-        # The decoder stopped at the encoder's finest map.
         shape = (x.shape[0], *padded.shape[1:3], x.shape[-1])
-        x = jax.image.resize(x, shape, 'bilinear')
+        x = jax.image.resize(x, shape, self.enlarge)
       return x[:, :height, :width]
 
     if isinstance(features, tuple):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxderm.pretrained.table import (
+  Adapter,
   Table,
   norms,
   ours,
@@ -23,6 +24,7 @@ class Fit(NamedTuple):
     variables: Like the template, NumPy arrays in its types; None where there
       are problems.
     dropped: Tensors of layers that the encoder does not build.
+    adapted: One line for each tensor that was given another shape.
     problems: One line for each tensor that is missing, left over or misshapen.
     found: How many variables of the whole network the file has, of whatever
       shape.
@@ -30,6 +32,7 @@ class Fit(NamedTuple):
 
   variables: Any
   dropped: tuple[str, ...]
+  adapted: tuple[str, ...]
   problems: tuple[str, ...]
   found: int
 
@@ -52,7 +55,7 @@ def fit(
   needed, every = places(template), places(whole)
   normalised = norms(every)
   filled: dict = {}
-  dropped, problems = [], []
+  dropped, adapted, problems = [], [], []
   used = set()
   for place, leaf in every.items():
     norm = place[1:-1] in normalised
@@ -70,6 +73,12 @@ def fit(
       dropped.append(name)
       continue
     value = ours(tensors[name], table.style, leaf.shape)
+    fitting = _adapt(value, leaf.shape, table.adapters.get('/'.join(place[1:])))
+    if fitting is not None:
+      adapted.append(
+        f'{name} {list(tensors[name].shape)} to {list(leaf.shape)}'
+      )
+      value = fitting
     if value.shape != leaf.shape:
       problems.append(
         f'shape of {name}: {list(value.shape)} in our order, expected '
@@ -82,7 +91,22 @@ def fit(
   if not problems:
     leaves = [filled[place] for place in needed]
     variables = jax.tree.unflatten(jax.tree.structure(template), leaves)
-  return Fit(variables, tuple(dropped), tuple(problems), len(used - {None}))
+  return Fit(
+    variables,
+    tuple(dropped),
+    tuple(adapted),
+    tuple(problems),
+    len(used - {None}),
+  )
+
+
+def _adapt(
+  value: np.ndarray, shape: tuple[int, ...], adapter: Adapter | None
+) -> np.ndarray | None:
+  """The array in the shape wanted; None if it has it, or cannot have it."""
+  if value.shape == shape or adapter is None:
+    return None
+  return adapter(value, shape)
 
 
 def rename(

@@ -25,6 +25,8 @@ class Weights:
       `statistics.unfold` before training.
     dropped: Tensors of the file for layers that the encoder does not build,
       such as the classifier.
+    adapted: Tensors of the file that were given another shape, such as learnt
+      positions of another size of image.
     library: Whose names the file has.
     origin: What the encoder is built with, where it has the choice.
     source: The file's name.
@@ -37,6 +39,7 @@ class Weights:
   normalisation: str
   folded: bool
   dropped: tuple[str, ...]
+  adapted: tuple[str, ...]
   library: str
   origin: str | None
   source: str
@@ -55,6 +58,8 @@ class Weights:
         f'; its names do not tell it from {", ".join(self.also)}, so it is '
         f'what origin={self.origin!r} makes it'
       )
+    if self.adapted:
+      told += f'; resized {", ".join(self.adapted)}'
     if self.dropped:
       told += (
         f'; left out {len(self.dropped)} tensors after the last map: '
@@ -138,6 +143,7 @@ def _checked(
     normalisation=table.normalisation,
     folded=table.folded is not None,
     dropped=fitted.dropped,
+    adapted=fitted.adapted,
     library=table.library,
     origin=table.origin,
     source=file.path.name,

@@ -12,6 +12,8 @@ Place = tuple[str, ...]  # collection, layers and name: 'params', ..., 'kernel'
 Template = str | tuple[str, ...]
 Tensors = Mapping[str, np.ndarray]
 Constant = float | tuple[float, ...]
+# An array in our order of axes, and the shape wanted; None if it cannot be.
+Adapter = Callable[[np.ndarray, tuple[int, ...]], np.ndarray | None]
 
 # What a variable of a layer with batch normalisation is called.
 _NORM = {
@@ -58,6 +60,8 @@ class Table(NamedTuple):
     ignored: Endings of names in these files that no network needs.
     constants: Variables of ours that these files do not have, by 'layer/name'.
     repair: What makes of a file's tensors those that the network needs.
+    adapters: What makes of a variable of another shape one that fits, by
+      'layer/name' of ours.
   """
 
   library: str
@@ -70,6 +74,7 @@ class Table(NamedTuple):
   ignored: tuple[str, ...] = ()
   constants: Mapping[str, Constant] = {}
   repair: Callable[[Tensors], Tensors] | None = None
+  adapters: Mapping[str, Adapter] = {}
 
   def names(self, layer: str, variable: str) -> Iterator[tuple[str, bool]]:
     """What a variable of ours may be called; whether the row was about it."""
@@ -86,7 +91,7 @@ class Table(NamedTuple):
   def resembles(self, names: Collection[str]) -> bool:
     """Whether a file with these names may be one of these, told by the names."""
     if self.style == 'keras':
-      return all('/' in name for name in names)
+      return all('/' in name for name in names if self.counts(name))
     counted = [name for name in names if self.counts(name)]
     rows = [
       template
@@ -136,7 +141,8 @@ def source(
   if norm:
     weight = _NORM[table.style][_NORM_PLACES.index((collection, name))]
   else:
-    weight = 'weight' if (table.style, name) == ('torch', 'kernel') else name
+    renamed = table.style == 'torch' and name in ('kernel', 'scale')
+    weight = 'weight' if renamed else name
   endings = [weight]
   if weight == 'kernel' and shape[2:3] == (1,):
     endings.append('depthwise_kernel')  # as it was before Keras 3

@@ -15,14 +15,59 @@ from jaxderm.models.layers import (
   Array,
   BatchNorm,
   Conv,
+  ConvNormAct,
   ConvTranspose,
   Pyramid,
+  SeparableConv,
   max_pool,
 )
 
 # Makes the two convolutions of a residual: called with the number of channels
 # and a `name`, it gives a module that is called with (x, train).
 ConvFactory = Callable[..., nn.Module]
+# Sizes of the convolutions of each branch of `Inception`, in turn.
+BRANCHES = ((1,), (1, 3), (1, 3, 3))
+
+
+class Inception(nn.Module):
+  """Four branches, a quarter of the channels each (SPEC 1.8).
+
+  Three are convolutions, the last is a 3x3 maximum and a 1x1 convolution.
+
+  Raises:
+    ValueError: if `features` is not a multiple of 4.
+  """
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    if self.features % 4:
+      raise ValueError(
+        f'inception of {self.features} channels: expected a multiple of 4'
+      )
+
+    def unit(x: Array, size: int, name: str) -> Array:
+      return ConvNormAct(self.features // 4, size, bias=True, name=name)(
+        x, train
+      )
+
+    joined = []
+    for i, sizes in enumerate(BRANCHES, start=1):
+      y = x
+      for j, size in enumerate(sizes, start=1):
+        y = unit(y, size, f'branch{i}_conv{j}')
+      joined.append(y)
+    pooled = max_pool(x, 3, 1, 'SAME')
+    joined.append(unit(pooled, 1, 'pool_conv'))
+    return jnp.concatenate(joined, axis=-1)
+
+
+CONVS: dict[str, ConvFactory] = {
+  'plain': Conv,
+  'inception': Inception,
+  'separable': SeparableConv,
+}
 
 
 class Residual(nn.Module):

@@ -1,6 +1,7 @@
 """The decoder of U-Net (arXiv:1505.04597)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,8 +16,13 @@ class UNet(nn.Module):
     widths: Channels after each doubling, coarsest first. As many as the
       pyramid has levels above the coarsest; more go on without a skip, for an
       encoder whose finest map is smaller than the image.
-    up: 'transpose' (2x2, to the width of the level), 'nearest', 'bilinear'.
+    up: See `layers.Up`; what changes the channels does so to the width.
     bias: Whether convolutions have one, beside the normalisation's.
+    norm: Whether there is a normalisation.
+    depth: Convolutions after each concatenation.
+    block: Makes what comes after each concatenation, instead of these: called
+      with the width and a `name`, it gives a module that is called with (x,
+      train).
   """
 
   widths: Sequence[int] = (256, 128, 64, 32, 16)
@@ -24,6 +30,9 @@ class UNet(nn.Module):
   activation: str = 'relu'
   bias: bool = True
   origin: str = 'keras'
+  norm: bool = True
+  depth: int = 2
+  block: Callable[..., nn.Module] | None = None
 
   @nn.compact
   def __call__(self, pyramid: Pyramid, train: bool = False) -> Array:
@@ -33,11 +42,17 @@ class UNet(nn.Module):
         f'{len(self.widths)} widths for {len(skips)} skips: expected one '
         'width for each doubling'
       )
+    block = self.block or partial(
+      DoubleConv,
+      activation=self.activation,
+      bias=self.bias,
+      origin=self.origin,
+      norm=self.norm,
+      depth=self.depth,
+    )
     for i, width in enumerate(self.widths):
       x = Up(width, self.up, name=f'up{i + 1}')(x)
       if skips:
         x = jnp.concatenate([x, skips.pop()], axis=-1)
-      x = DoubleConv(
-        width, self.activation, self.bias, self.origin, name=f'block{i + 1}'
-      )(x, train)
+      x = block(width, name=f'block{i + 1}')(x, train)
     return x

@@ -36,8 +36,14 @@ from jaxderm.models.encoders.mobilenet_v3 import (
   MobileNetV3Small,
 )
 from jaxderm.models.encoders.nasnet import NASNetLarge, NASNetMobile
-from jaxderm.models.encoders.plain import Plain8, Plain24
+from jaxderm.models.encoders.plain import (
+  Plain8,
+  Plain24,
+  Plain64,
+  PlainResidual64,
+)
 from jaxderm.models.encoders.preresnet import PreResNet18
+from jaxderm.models.encoders.r50vit import R50ViT
 from jaxderm.models.encoders.resnet import (
   ResNet18,
   ResNet34,
@@ -48,6 +54,7 @@ from jaxderm.models.encoders.resnet import (
 )
 from jaxderm.models.encoders.shufflenet import ShuffleNet
 from jaxderm.models.encoders.squeezenet import SqueezeNet10, SqueezeNet11
+from jaxderm.models.encoders.swin import SwinCao2021, SwinTiny
 from jaxderm.models.encoders.vgg import VGG16, VGG16BN, VGG16Do2022
 from jaxderm.models.encoders.xception import Xception
 
@@ -83,7 +90,10 @@ __all__ = [
   'NASNetMobile',
   'Plain8',
   'Plain24',
+  'Plain64',
+  'PlainResidual64',
   'PreResNet18',
+  'R50ViT',
   'ResNeXt50',
   'ResNet18',
   'ResNet34',
@@ -93,6 +103,8 @@ __all__ = [
   'ShuffleNet',
   'SqueezeNet10',
   'SqueezeNet11',
+  'SwinCao2021',
+  'SwinTiny',
   'VGG16Do2022',
   'Xception',
 ]

@@ -34,6 +34,8 @@ class ResNet(Encoder):
     width: Channels of its 3x3 in the first stage; they double in each.
     classes: Of the tap 'predictions', logits [B, 1, 1, classes].
     origin: 'keras' or 'torch'.
+    stride_first: Whether a bottleneck's stride is in its first 1x1, not in its
+      3x3; as the origin has it, if None.
   """
 
   depths: Sequence[int]
@@ -43,6 +45,7 @@ class ResNet(Encoder):
   width: int = 64
   classes: int = 1000
   origin: str = 'keras'
+  stride_first: bool | None = None
 
   @property
   def normalisation(self) -> str:
@@ -74,7 +77,10 @@ class ResNet(Encoder):
 
   @nn.nowrap
   def _bottleneck(self, x, train, name, width, stride):
-    first, second = (stride, 1) if self.origin == 'keras' else (1, stride)
+    in_first = self.stride_first
+    if in_first is None:
+      in_first = self.origin == 'keras'
+    first, second = (stride, 1) if in_first else (1, stride)
     features = 256 * width // self.width
     y = nn.relu(self._conv(x, train, f'{name}_1', width, 1, first))
     y = self._conv(y, train, f'{name}_2', width, 3, second, self.groups)

@@ -9,8 +9,10 @@ from jaxderm.models.encoders.mobilenet import MobileNet
 from jaxderm.models.encoders.mobilenet_v2 import MobileNetV2
 from jaxderm.models.encoders.mobilenet_v3 import MobileNetV3
 from jaxderm.models.encoders.nasnet import NASNet
+from jaxderm.models.encoders.r50vit import R50ViT
 from jaxderm.models.encoders.resnet import ResNet
 from jaxderm.models.encoders.squeezenet import SqueezeNet10, SqueezeNet11
+from jaxderm.models.encoders.swin import Swin
 from jaxderm.models.encoders.vgg import VGG16, VGG16BN
 from jaxderm.models.encoders.xception import Xception
 from jaxderm.pretrained.names import (
@@ -21,8 +23,10 @@ from jaxderm.pretrained.names import (
   mobilenet_v2,
   mobilenet_v3,
   nasnet,
+  r50vit,
   resnet,
   squeezenet,
+  swin,
   vgg,
   xception,
 )
@@ -38,9 +42,11 @@ TABLES: dict[type[nn.Module], tuple[Table, ...]] = {
   MobileNetV2: mobilenet_v2.TABLES,
   MobileNetV3: mobilenet_v3.TABLES,
   NASNet: nasnet.TABLES,
+  R50ViT: r50vit.TABLES,
   ResNet: resnet.TABLES,
   SqueezeNet10: squeezenet.TABLES_10,
   SqueezeNet11: squeezenet.TABLES_11,
+  Swin: swin.TABLES,
   Xception: xception.TABLES,
 }
 
