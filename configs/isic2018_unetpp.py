@@ -17,7 +17,6 @@ from jaxderm.data import augment
 def get_config(system: str = 'EfficientUNetPlusPlus'):
   config = recipe.default()
   config.model.system = f'yang2021/{system}'
-  config.model.changes = dict(activation='relu')  # of the decoder, table 3
   config.loss = dict(name='bce_dice', alpha=1.0, convex=False)
   config.data.name = 'isic2018_task1'
   config.data.size = 256

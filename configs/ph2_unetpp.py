@@ -6,9 +6,11 @@ Ours, with its command, machine and time: docs/results.md.
   python -m jaxderm.main --config=configs/ph2_unetpp.py \
     --workdir=runs/ph2 --config.data.manual_dir=PH2 --config.fold=0
 
-After ':' goes the system: EfficientUNetPlusPlus, EfficientNetUNet,
-UNetPlusPlus or UNet. `--config.data.split=yang2021` takes the paper's random
-160/40 split instead of a fold.
+After ':' goes the system: EfficientUNetPlusPlus, XceptionUNetPlusPlus,
+UNetPlusPlus, UNet, SegNet, HRNet, or of the ablation (table 2)
+EfficientNetUNet, EfficientNetInception, EfficientNetXception. Table 3 changes
+`--config.model.changes.activation=mish`. `--config.data.split=yang2021` takes
+the paper's random 160/40 split instead of a fold.
 """
 
 from jaxderm import recipe
@@ -18,7 +20,6 @@ from jaxderm.data import augment
 def get_config(system: str = 'EfficientUNetPlusPlus'):
   config = recipe.default()
   config.model.system = f'yang2021/{system}'
-  config.model.changes = dict(activation='relu')  # of the decoder, table 3
   config.loss = dict(name='bce_dice', alpha=1.0, convex=False)
   config.data.name = 'ph2'
   config.data.size = 256

@@ -7,27 +7,38 @@ from pathlib import Path
 
 import pytest
 
-from jaxderm import train
+from jaxderm import systems, train
 from jaxderm.checkpoint import Checkpoints
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 QUICK = [
   ('folder', 'yang2021/UNet'),
   ('ham10000', 'Plain8'),
+  ('isic2016_unet', 'UMobileNetV1'),
+  ('isic2017_rfe', 'ResNet34RFE'),
   ('isic2018_unetpp', 'UNet'),
-  ('isic2018_unetpp', 'UNetPlusPlus'),
+  ('ph2_rfe', 'UNet'),
   ('ph2_unetpp', 'UNet'),
   ('ph2_unetpp', 'UNetPlusPlus'),
   ('synthetic', 'UNet'),
 ]
-# An EfficientNet takes more than a minute to compile on a CPU.
+# Most networks take half a minute and more to compile on a CPU.
 SLOW = [
   ('folder', 'yang2021/EfficientUNetPlusPlus'),
-  ('isic2018_unetpp', 'EfficientUNetPlusPlus'),
-  ('isic2018_unetpp', 'EfficientNetUNet'),
-  ('ph2_unetpp', 'EfficientUNetPlusPlus'),
-  ('ph2_unetpp', 'EfficientNetUNet'),
+  *[
+    (name, system.partition('/')[2])
+    for name, paper in (
+      ('isic2016_unet', 'wei2020/'),
+      ('isic2018_rfe', 'zarrin2025/'),
+      ('isic2018_unetpp', 'yang2021/'),
+      ('ph2_rfe', 'zarrin2025/'),
+      ('ph2_unetpp', 'yang2021/'),
+    )
+    for system, row in systems.SYSTEMS.items()
+    if system.startswith(paper) and row.task == 'segmentation'
+  ],
 ]
+SLOW = [row for row in SLOW if row not in QUICK]
 
 
 @pytest.fixture(scope='module')

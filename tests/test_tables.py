@@ -1,0 +1,306 @@
+"""Tables of the papers: what they compare, what is printed, what is ours."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import publishers
+import pytest
+from conftest import real_data
+from made_rows import row as image
+from programs import ROOT, environment
+
+from jaxderm import recipe, systems
+from jaxderm.tables import plans, printed, render, runs
+from jaxderm.tables.__main__ import main
+from jaxderm.tables.plan import Plan, Row
+
+EVERY = [
+  pytest.param(paper, table, plan, data, id=f'{paper}-{table}-{data}')
+  for paper, tables in plans.PLANS.items()
+  for table, plan in tables.items()
+  for data in plan.configs
+]
+SHARED = {'yang2021': '000', 'wei2020': '001', 'zarrin2025': '003'}
+
+
+def setting(tmp_path, **values):
+  return runs.Setting(configs=ROOT / 'configs', out=tmp_path, **values)
+
+
+# -------------------------------------------------------------- what is printed
+
+
+@pytest.mark.parametrize('paper, table, plan, data', EVERY)
+def test_every_row_is_printed(paper, table, plan, data):
+  lines = printed.lines(paper, table, plan, data)
+  for row in plan.rows:
+    for heading in plan.scores:
+      assert 0 < float(lines[row.printed].score(row, heading)) <= plan.scale
+
+
+@pytest.mark.parametrize('paper', SHARED)
+def test_what_is_printed_is_what_was_transcribed(paper):
+  folder = real_data('.').resolve().parent / 'papers' / 'tables'
+  if not folder.exists():
+    pytest.skip(f'needs the transcribed tables in {folder}')
+  for table in plans.PLANS[paper]:
+    (path,) = folder.glob(f'{SHARED[paper]}_table{table}_*.csv')
+    with path.open() as file:
+      heading, *lines = csv.reader(file)
+    columns = printed.read(paper, table)
+    assert list(columns) == heading
+    assert [list(x) for x in zip(*columns.values(), strict=True)] == lines
+
+
+def test_impossible_lines_are_marked():
+  plan = plans.PLANS['yang2021']['4']
+  lines = printed.lines('yang2021', '4', plan, 'ph2')
+  marked = {r.printed for r in plan.rows if lines[r.printed].reasons}
+  assert marked == {'HRNeT', 'UNet++', 'XceptionUNet++', 'EfficientUNet++'}
+  table = render.records(plan, lines, [(row, {}) for row in plan.rows])
+  notes = {record['system']: record['note'] for record in table}
+  assert 'IoU' in notes['HRNeT']
+  assert notes['U-Net'] == ''
+
+
+def test_a_line_of_several_results_is_marked_where_it_breaks():
+  reasons = [(('BCE_mIoU', 'BCE_mDice'), 'because')]
+  line = printed.Line({'BCE_mIoU': '80', 'AdaEXP_mIoU': '81'}, reasons)
+  bce, _, _, adapt = plans.PLANS['zarrin2025']['7'].rows[:4]
+  assert line.doubts(bce, ['mIoU', 'mDice']) == 'because'
+  assert line.doubts(adapt, ['mIoU', 'mDice']) == ''
+  assert line.score(adapt, 'mIoU') == '81'
+
+
+# ------------------------------------------------------------- what is compared
+
+
+@pytest.mark.parametrize('paper, table, plan, data', EVERY)
+def test_every_row_has_a_config_and_a_system(
+  paper, table, plan, data, tmp_path
+):
+  recipes = set()
+  for row in plan.rows:
+    for name in ('paper', 'honest'):
+      configs, members = runs._members(
+        plan, row, paper, data, name, setting(tmp_path, seeds=(0, 1))
+      )
+      for config in configs:
+        assert config.model.system in systems.SYSTEMS
+        assert config.data.name == data
+      assert len({len(m) for m in members}) == 1
+      recipes.add((members[0][0][1], str(configs[0].evaluate)))
+  # Protocols and rows are different runs, but for a system and the fusion of
+  # which it is the first member.
+  fused = sum(bool(row.members) for row in plan.rows)
+  assert len(recipes) == 2 * (len(plan.rows) - fused)
+
+
+def test_tables_share_runs(tmp_path):
+  """The last line of table 9 is the last of table 8; noise changes no run."""
+  folders = {}
+  for table, i in (('8', 4), ('9', 3), ('10', 2), ('8', 0)):
+    plan = plans.PLANS['zarrin2025'][table]
+    ((folder, done),) = runs.needed(
+      plan, plan.rows[i], 'zarrin2025', 'ph2', 'paper', setting(tmp_path)
+    )
+    assert not done
+    folders[table, i] = folder
+  assert len(set(folders.values())) == 2
+  assert folders['8', 4] == folders['9', 3] == folders['10', 2]
+
+
+def test_folds_where_there_are_no_official_test_images(tmp_path):
+  made = setting(tmp_path, seeds=(3, 4), folds=(0, 1, 2))
+  names = {}
+  for paper, table, data in (
+    ('yang2021', '4', 'ph2'),
+    ('wei2020', '8', 'isic2016_part1'),
+  ):
+    plan = plans.PLANS[paper][table]
+    for name in ('paper', 'honest'):
+      needed = runs.needed(plan, plan.rows[0], paper, data, name, made)
+      names[data, name] = [folder.name for folder, _ in needed]
+  assert names['ph2', 'paper'] == ['seed3', 'seed4']
+  assert names['ph2', 'honest'] == ['fold0', 'fold1', 'fold2']
+  assert names['isic2016_part1', 'honest'] == ['seed3', 'seed4']
+
+
+def test_changes_of_a_config():
+  config = recipe.default()
+  changed = runs.change(config, {'loss': {'name': 'bce'}, 'data.size': 32})
+  assert changed.loss.to_dict() == {'name': 'bce'}
+  assert (changed.data.size, config.data.size) == (32, 128)
+  assert runs.change(config, {'loss.alpha': 0.5}).loss.alpha == 0.5
+  for key in ('data.sise', 'data.size.x', 'sise'):
+    with pytest.raises(ValueError, match=f'--set {key}: no such key'):
+      runs.change(config, {key: 1})
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (('yang2022', '4', None), "paper 'yang2022': expected one of yang2021"),
+    (('yang2021', '9', None), "--table '9': expected one of 2, 3, 4, 5"),
+    (('zarrin2025', '7', None), 'isic2018_task1, isic2017_part1, ph2; choose'),
+    (('yang2021', '4', 'ham10000'), 'table 4 of yang2021 is of ph2'),
+  ],
+)
+def test_a_table_that_does_not_exist(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    plans.find(*arguments)
+
+
+# ---------------------------------------------------------- what is made of runs
+
+
+def test_mean_deviation_and_interval_over_members():
+  """Dice 1 and 1/2 in one fold, 0 in the other: means 3/4 and 0."""
+  plan = Plan('', {}, (), {'Dice': 'per_image.dice'}, scale=100)
+  tables = [
+    [image('a', tp=4, tn=4), image('b', tp=1, fp=2, tn=4)],
+    [image('c', fp=4, fn=4)],
+  ]
+  summaries = [
+    {'per_image': {'dice': 0.75}, 'bootstrap': {'resamples': 200}},
+    {'per_image': {'dice': 0.0}, 'bootstrap': {'resamples': 200}},
+  ]
+  found = runs.combine(plan, tables, summaries)['per_image.dice']
+  mean, deviation, low, high = found
+  assert mean == pytest.approx(0.375)
+  assert deviation == pytest.approx(np.std([0.75, 0], ddof=1))
+  assert 0 <= low < 0.5 < high <= 1  # around 1/2, the mean of three images
+  row = Row('it')
+  result = runs.Result({'per_image.dice': found}, members=2, parameters=1234)
+  lines = {'it': printed.Line({'Dice': '93.1'})}
+  table = render.records(plan, lines, [(row, {'paper': result})])
+  assert [record['Dice'] for record in table] == ['93.1', '37.5']
+  page = render.to_markdown(plan, table).splitlines()
+  assert page[2].startswith('| it | printed | 93.1 |')
+  assert page[3].startswith('| it | paper | 37.5 ± 53.03 [')
+  assert '| 1,234 |' in page[3]
+  alone = runs.combine(plan, tables[:1], summaries[:1])['per_image.dice']
+  assert alone[1] is None
+
+
+def test_a_run_that_diverged_is_told():
+  plan = Plan('', {}, (), {'Dice': 'per_image.dice'})
+  result = runs.Result({}, error='The loss is not finite at step 3.')
+  lines = {'it': printed.Line({'Dice': '0.9'})}
+  made = [(Row('it'), {'paper': result})]
+  table = render.records(plan, lines, made)
+  assert table[1]['note'] == 'The loss is not finite at step 3.'
+  assert table[1]['Dice'] == ''
+  assert list(csv.DictReader(render.to_csv(table).splitlines()))[1] == table[1]
+
+
+# ------------------------------------------------------------- the whole command
+
+
+@pytest.fixture(scope='module')
+def ph2(tmp_path_factory):
+  """Twenty drawn pictures in the folders of PH2."""
+  root = tmp_path_factory.mktemp('ph2')
+  ids = [f'IMD{k:03d}' for k in range(20)]
+  publishers.ph2(root, ids)
+  head = '||   Name || Histological Diagnosis || Clinical Diagnosis ||'
+  lines = [f'|| {i} ||                ||                  0 ||' for i in ids]
+  text = '\n'.join([head, *lines, '', 'Legends for Clinical Diagnosis: '])
+  (root / 'PH2Dataset' / 'PH2_dataset.txt').write_text(text)
+  return root
+
+
+def words(ph2, out, *more):
+  changes = {
+    'data.size': 32,
+    'data.batch_size': 4,
+    'data.data_dir': str(ph2 / 'built'),
+    'data.augment': {},
+    'evaluate.resamples': 20,
+    'epochs': 8,
+    'compilation_cache': str(ph2 / 'compiled'),
+  }
+  return [
+    *('yang2021', '--table=4', f'--configs={ROOT / "configs"}'),
+    *(f'--set={key}={value}' for key, value in changes.items()),
+    *(f'--manual_dir={ph2}', f'--out={out}', '--rows=UNet'),
+    *('--protocols=paper,honest', '--seeds=0,1', '--folds=0', *more),
+  ]
+
+
+def start_and_kill(ph2, out, log_path):
+  """Kills the command in the training of its first row."""
+  command = [sys.executable, '-m', 'jaxderm.tables', *words(ph2, out)]
+  with log_path.open('w') as log:
+    process = subprocess.Popen(
+      command, env=environment(), cwd=ROOT, stdout=log, stderr=log
+    )
+    deadline = time.monotonic() + 240
+    while not any(
+      path.stat().st_size for path in out.glob('runs/*/seed*/metrics.jsonl')
+    ):
+      assert time.monotonic() < deadline, log_path.read_text()
+      assert process.poll() is None, log_path.read_text()
+      time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def listed(ph2, out, capsys):
+  """What each run is, 'there' or 'to do'."""
+  capsys.readouterr()
+  assert main(words(ph2, out, '--list')) == 0
+  return [x.split('  ')[0] for x in capsys.readouterr().out.splitlines()]
+
+
+def test_a_table_that_is_killed_goes_on(ph2, tmp_path, capsys):
+  out, whole = tmp_path / 'killed', tmp_path / 'whole'
+  start_and_kill(ph2, out, tmp_path / 'log')
+  assert not list(out.glob('*.csv'))
+  assert listed(ph2, out, capsys) == ['to do'] * 3
+  tables = []
+  for folder in (out, whole):
+    assert main(words(ph2, folder)) == 0
+    with (folder / 'yang2021_table4_ph2.csv').open() as file:
+      tables.append(list(csv.DictReader(file)))
+  assert listed(ph2, out, capsys) == ['there'] * 3
+  for table in tables:
+    assert [r['protocol'] for r in table] == ['printed', 'paper', 'honest']
+    assert [r['members'] for r in table] == ['', '2', '1']
+    assert table[0]['Dice'] == '0.89'
+    assert {r['parameters'] for r in table[1:]} == {'487289'}
+    for record in table:
+      record.pop('images_per_second')
+  assert tables[0] == tables[1]
+  page = (out / 'yang2021_table4_ph2.md').read_text()
+  assert '**Not as in the paper**: data.size=32' in page
+  # Done: nothing is trained or evaluated again.
+  summaries = sorted(out.rglob('summary.json'))
+  times = [path.stat().st_mtime_ns for path in summaries]
+  assert main(words(ph2, out)) == 0
+  assert [path.stat().st_mtime_ns for path in summaries] == times
+  scored = {json.loads(x.read_text())['run']['scored_at'] for x in summaries}
+  assert scored == {
+    "each image's own size",
+    "the network's size, 32 x 32 pixels",
+  }
+
+
+@pytest.mark.parametrize(
+  'more, message',
+  [
+    ('--rows=UNett', "--rows has 'UNett'; the table has"),
+    ('--set=data.sise=3', '--set data.sise: no such key'),
+    ('--set=data.size', '--set data.size: expected KEY=VALUE'),
+    ('--protocols=best', "--protocols has 'best'; it takes paper and honest"),
+    ('--configs=nowhere', 'nowhere/ph2_unetpp.py: no such config'),
+  ],
+)
+def test_errors_of_the_command(more, message, tmp_path, capsys):
+  assert main(words(tmp_path, tmp_path, '--list', more)) == 2
+  assert message in capsys.readouterr().err
