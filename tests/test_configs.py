@@ -15,8 +15,6 @@ QUICK = [
   ('folder', 'yang2021/UNet'),
   ('ham10000', 'Plain8'),
   ('isic2016_unet', 'UMobileNetV1'),
-  ('isic2017_rfe', 'ResNet34RFE'),
-  ('isic2018_unetpp', 'UNet'),
   ('ph2_rfe', 'UNet'),
   ('ph2_unetpp', 'UNet'),
   ('ph2_unetpp', 'UNetPlusPlus'),
@@ -25,6 +23,7 @@ QUICK = [
 # Most networks take half a minute and more to compile on a CPU.
 SLOW = [
   ('folder', 'yang2021/EfficientUNetPlusPlus'),
+  ('isic2017_rfe', 'ResNet34RFE'),
   *[
     (name, system.partition('/')[2])
     for name, paper in (
@@ -53,6 +52,7 @@ def shrunk(name, system, data_dir):
   spec.loader.exec_module(module)
   config = module.get_config(system)
   config.data.name = 'synthetic'
+  config.data.split = 'grouped'
   if config.task == 'classification':
     config.model.changes.classes = 3
   config.data.options = dict(n=24, size=32)

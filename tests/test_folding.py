@@ -47,6 +47,7 @@ NORMS = {
   'Plain64': (10, 10),
   'PlainResidual64': (4, 7),  # what comes first in a unit follows a sum
   'PreResNet18': (9, 19),
+  'R50ViT': (0, 0),  # it normalises groups and layers
   'ResNeXt50': (53, 53),
   'ResNet18': (20, 20),
   'ResNet34': (36, 36),
@@ -56,6 +57,8 @@ NORMS = {
   'ShuffleNet': (48, 48),
   'SqueezeNet10': (0, 0),
   'SqueezeNet11': (0, 0),
+  'SwinCao2021': (0, 0),
+  'SwinTiny': (0, 0),
   'Xception': (37, 37),
 }
 # Members of a family that differ in their widths only.
