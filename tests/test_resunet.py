@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import draw, quick_jit
+from compiling import quick_jit
+from training import in_both_precisions
 
-from jaxderm import kinds, step, systems, task
+from jaxderm import kinds, systems
 from jaxderm.cost import parameters
 from jaxderm.models import encoders
 from jaxderm.models.layers import ResidualUnit
@@ -101,21 +102,9 @@ def test_trains_in_both_precisions(name):
   kind = name.partition(',')[0]
   network = kinds.KINDS[kind](encoder, **SMALL[name])
   image = np.random.default_rng(0).normal(size=(2, 18, 13, 3)).astype('f')
-  batch = {
-    'image': image,
-    'mask': (image[..., :1] > 0).astype(np.uint8),
-    'valid': np.ones(2, 'f'),
-  }
-  variables = draw(network, image)
   losses = []
-  for precision in ('float32', 'bfloat16'):
-    gradient = step.make_gradient(
-      network, task.segmentation({'name': 'bce_dice'}), precision, False
-    )
-    (loss, _), found = quick_jit(gradient)(
-      variables['params'], variables['batch_stats'], batch, KEY
-    )
-    losses.append(float(loss))
+  for loss, found in in_both_precisions(network, image):
+    losses.append(loss)
     for part in found.values():
       assert all(np.isfinite(x).all() for x in jax.tree.leaves(part))
       assert max(np.abs(x).max() for x in jax.tree.leaves(part)) > 1e-4

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import draw, quick_jit
+from training import in_both_precisions
 
-from jaxderm import step, systems, task
+from jaxderm import systems
 from jaxderm.models import decoders, encoders, layers, necks
 from jaxderm.models.segmenter import Segmenter
 
@@ -243,21 +244,9 @@ def test_trains_in_both_precisions():
   )
   rng = np.random.default_rng(0)
   image = rng.normal(size=(2, 8, 8, 3)).astype('f')
-  batch = {
-    'image': image,
-    'mask': (image[..., :1] > 0).astype(np.uint8),
-    'valid': np.ones(2, 'f'),
-  }
-  variables = draw(network, image)
   losses = []
-  for precision in ('float32', 'bfloat16'):
-    gradient = step.make_gradient(
-      network, task.segmentation({'name': 'bce_dice'}), precision, False
-    )
-    (loss, _), found = quick_jit(gradient)(
-      variables['params'], variables['batch_stats'], batch, KEY
-    )
-    losses.append(float(loss))
+  for loss, found in in_both_precisions(network, image):
+    losses.append(loss)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
     for first in (
       found['encoder']['stage1']['conv1']['conv']['kernel'],
