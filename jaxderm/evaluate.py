@@ -21,6 +21,11 @@ from jaxderm import figures, host, inference, scoring, sharding
 from jaxderm.ensemble import Ensemble, Trained, load
 from jaxderm.writer import say, write_json
 
+# Files that are programs of ours, and how a person starts them.
+_PROGRAMS = {
+  'jaxderm/main.py': 'jaxderm.main',
+  'jaxderm/tables/__main__.py': 'jaxderm.tables',
+}
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
 
@@ -66,8 +71,9 @@ def _measure(score: scoring.Scoring, ensemble: Ensemble, split: str) -> dict:
 
 def _command() -> str:
   program, *arguments = sys.argv
-  if program.endswith(os.path.join('jaxderm', 'main.py')):
-    return shlex.join(['python', '-m', 'jaxderm.main', *arguments])
+  for file, module in _PROGRAMS.items():
+    if pathlib.PurePath(program).as_posix().endswith(file):
+      return shlex.join(['python', '-m', module, *arguments])
   return shlex.join(sys.argv)  # a notebook or a script
 
 

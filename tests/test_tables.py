@@ -14,7 +14,7 @@ from conftest import real_data
 from made_rows import row as image
 from programs import ROOT, environment
 
-from jaxderm import recipe, systems
+from jaxderm import evaluate, recipe, systems
 from jaxderm.tables import plans, printed, render, runs
 from jaxderm.tables.__main__ import main
 from jaxderm.tables.plan import Plan, Row
@@ -129,6 +129,19 @@ def test_folds_where_there_are_no_official_test_images(tmp_path):
   assert names['ph2', 'paper'] == ['seed3', 'seed4']
   assert names['ph2', 'honest'] == ['fold0', 'fold1', 'fold2']
   assert names['isic2016_part1', 'honest'] == ['seed3', 'seed4']
+
+
+@pytest.mark.parametrize(
+  'program, expected',
+  [
+    ('/x/jaxderm/tables/__main__.py', 'python -m jaxderm.tables'),
+    ('/x/jaxderm/main.py', 'python -m jaxderm.main'),
+    ('/x/jaxderm/scripts/other.py', '/x/jaxderm/scripts/other.py'),
+  ],
+)
+def test_a_summary_says_how_it_was_made(program, expected, monkeypatch):
+  monkeypatch.setattr(sys, 'argv', [program, '--table=4'])
+  assert evaluate._command() == f'{expected} --table=4'
 
 
 def test_changes_of_a_config():
