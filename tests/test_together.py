@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from programs import assert_same_runs, distance, final_arrays
 
 from jaxderm import dispatch, interrupts, recipe, train, workdirs
 from jaxderm.checkpoint import Checkpoints
+from jaxderm.data import resident
 
 # In six steps of SGD with momentum: a vmapped convolution sums in another
 # order. BatchNorm's statistics are of pixels up to 255 (found: 9e-5).
@@ -219,3 +221,19 @@ def test_members_of_other_epochs_or_weights_have_programs_of_their_own():
   longer, weighed = Fake(2, 6, 1.0), [Fake(f, 5, 'balanced') for f in (0, 1, 1)]
   assert train._share_program([a, longer, b]) == [[a, b], [longer]]
   assert train._share_program(weighed) == [weighed[:1], weighed[1:]]
+
+
+def test_on_a_cpu_images_are_kept_only_if_asked_for(monkeypatch):
+  config = recipe.default()
+  member = types.SimpleNamespace(
+    config=config,
+    experiment=types.SimpleNamespace(mesh=None),
+    data=types.SimpleNamespace(parts={'train': 'images'}),
+  )
+  monkeypatch.setattr(resident, 'union', lambda parts: parts)
+  monkeypatch.setattr(resident, 'fits', lambda examples: True)
+  monkeypatch.setattr(resident, 'load', lambda *given: 'columns')
+  assert config.data.resident is None
+  assert train._keep_on_device([member]) is None
+  config.data.resident = True
+  assert train._keep_on_device([member]) == (['images'], 'columns')
