@@ -27,7 +27,7 @@ def build(name: str, **changes: Any) -> nn.Module:
 
   Args:
     name: A system of the papers ('yang2021/UNet') or a kind of network
-      ('unet', 'unetpp', 'residual', 'classifier'), which needs an `encoder`.
+      (`KINDS`: 'unet', 'rfe', 'classifier'), which needs an `encoder`.
     **changes: What shall differ, such as `encoder='EfficientNetB0'`,
       `activation='mish'` (of the decoder), `deep_supervision=True`.
 
