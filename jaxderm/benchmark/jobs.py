@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,8 @@ def run(job: Job, timeout: float | None = None) -> dict[str, Any]:
       raise JobError(f'not done within {timeout:.0f} s') from None
     if done.returncode or not made.exists():
       said = done.stderr.strip().splitlines() or ['it said nothing']
+      if done.returncode == -signal.SIGKILL:
+        said = ['killed, most likely for want of memory: try a smaller --batch']
       raise JobError(f'exit status {done.returncode}: {said[-1]}')
     return table.read_json(made)
 

@@ -2,8 +2,8 @@
 
 XLA on the CPU hands a convolution to a library that shares out the columns of
 a row among the cores: with few columns or few channels all but one stay idle,
-and the gradient of a kernel of few channels is slower still, up to ten times
-slower than torch's. Three identical forms help, chosen by shape:
+and the gradient of a kernel of few channels is slower still. Three identical
+forms help, chosen by shape:
 
 - blocks: n neighbouring pixels of a row are made at once, as n D channels of a
   convolution of stride n, whose kernel holds n shifted copies of the kernel and
