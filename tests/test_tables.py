@@ -212,6 +212,24 @@ def test_a_run_that_diverged_is_told():
   assert list(csv.DictReader(render.to_csv(table).splitlines()))[1] == table[1]
 
 
+def test_a_table_of_sizes_trains_nothing(tmp_path, capsys):
+  arguments = ['yang2021', '--table=6', f'--out={tmp_path}']
+  arguments += ['--rows=U-Net,SegNet', f'--configs={ROOT / "configs"}']
+  assert main(arguments) == 0
+  table = list(csv.DictReader((tmp_path / 'yang2021_table6_ph2.csv').open()))
+  sizes = [(x['system'], x['protocol'], x['parameters']) for x in table]
+  assert sizes == [
+    ('SegNet', 'printed', '33393157'),
+    ('SegNet', 'ours', '33393157'),
+    ('U-Net', 'printed', '487289'),
+    ('U-Net', 'ours', '487289'),
+  ]
+  assert '33,377,283 are trained' in table[1]['note']
+  assert not (tmp_path / 'runs').exists()
+  assert main([*arguments, '--list']) == 0
+  assert 'nothing is trained' in capsys.readouterr().out
+
+
 # ------------------------------------------------------------- the whole command
 
 

@@ -134,17 +134,19 @@ def make(arguments: argparse.Namespace) -> int:
     folds=arguments.folds,
     changes=_changes(arguments.changes),
   )
+  protocols = arguments.protocols if plan.scores else ['ours']
   if arguments.list:
-    return _list(plan, rows, paper, data, arguments.protocols, setting)
+    return _list(plan, rows, paper, data, protocols, setting)
   host.keep_memory()
   lines = printed.lines(paper, number, plan, data)
   made = []
   stem = setting.out / f'{paper}_table{number}_{data}'
   stem.parent.mkdir(parents=True, exist_ok=True)
   for row in rows:
+    make_row = _measure if plan.sizes else runs.make
     results = {
-      name: runs.make(plan, row, paper, data, name, setting)
-      for name in arguments.protocols
+      name: make_row(plan, row, paper, data, name, setting)
+      for name in protocols
     }
     made.append((row, results))
     # After each row: a table that is stopped shows what there is.
@@ -156,7 +158,17 @@ def make(arguments: argparse.Namespace) -> int:
   return int(any(r.error for _, results in made for r in results.values()))
 
 
+def _measure(plan, row, paper, data, name, setting) -> runs.Result:
+  """A row of a table of sizes, of which nothing is trained."""
+  del name
+  config = runs.load_config(setting, plan.configs[data], row.system)
+  return runs.measure(row, paper, config.data.size)
+
+
 def _list(plan, rows, paper, data, protocols, setting) -> int:
+  if not plan.scores:
+    say(f'nothing is trained for {plan.title}')
+    return 0
   for row in rows:
     for name in protocols:
       for folder, done in runs.needed(plan, row, paper, data, name, setting):
@@ -172,12 +184,20 @@ def _page(plan, paper, number, data, setting, table) -> str:
   return (
     f'## {paper}, table {number}: {plan.title} ({data})\n\n'
     f'{render.to_markdown(plan, table)}\n\n'
-    'Ours: mean ± deviation over members [95 % interval over lesions]. '
+    f'{_about(plan, setting)}'
     f'{"**Not as in the paper**: " + changed + ". " if changed else ""}'
-    f'Seeds {_told(setting.seeds)}, folds {_told(setting.folds)}. '
     f'{jax.device_count()} x {kind}; Python {platform.python_version()}, '
     f'{libraries}; {datetime.date.today().isoformat()}.\n\n'
     f'    python -m jaxderm.tables {shlex.join(sys.argv[1:])}\n'
+  )
+
+
+def _about(plan, setting) -> str:
+  if not plan.scores:
+    return 'Counted by tracing, for an image as large as in the paper. '
+  return (
+    'Ours: mean ± deviation over members [95 % interval over lesions]. '
+    f'Seeds {_told(setting.seeds)}, folds {_told(setting.folds)}. '
   )
 
 

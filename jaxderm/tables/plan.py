@@ -42,6 +42,8 @@ class Plan:
     scale: What a printed score is multiplied by: 1, or 100 for per cent.
     section: What the first column calls each data set, in a table of several.
     one_seed: Whether a row is one member, whatever seeds and folds are asked.
+    sizes: Printed column of the number of parameters, in a table of sizes. With
+      no scores nothing is trained.
   """
 
   title: str
@@ -51,3 +53,4 @@ class Plan:
   scale: float = 1.0
   section: Mapping[str, str] = dataclasses.field(default_factory=dict)
   one_seed: bool = False
+  sizes: str = ''

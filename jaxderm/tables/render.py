@@ -24,6 +24,8 @@ def records(
     for heading in plan.scores:
       record[heading] = line.score(row, heading)
     record['note'] = line.doubts(row, list(plan.scores))
+    if plan.sizes:
+      record['parameters'] = int(line.cells[plan.sizes])
     told.append(record)
     told += [_ours(plan, row, p, r) for p, r in by_protocol.items()]
   return told
@@ -58,6 +60,7 @@ def _ours(plan: Plan, row: Row, protocol: str, result: Result) -> dict:
     'parameters': result.parameters,
     'multiply_adds': result.multiply_adds,
     'images_per_second': '' if result.speed is None else f'{result.speed:.1f}',
+    'note': result.note,
   }
 
 

@@ -70,6 +70,7 @@ class Result:
     multiply_adds: Of an image.
     speed: Images per second in training, the median of what was logged.
     error: Why there is nothing, or None.
+    note: What a reader of the numbers should know.
   """
 
   scores: Mapping[str, tuple[float, float | None, float, float]]
@@ -79,6 +80,7 @@ class Result:
   multiply_adds: int | None = None
   speed: float | None = None
   error: str | None = None
+  note: str = ''
 
 
 def change(config: ConfigDict, changes: Changes) -> ConfigDict:
@@ -220,6 +222,23 @@ def make(
   else:
     folders = _evaluate(runs[0], row)
   return _together(plan, configs, folders, [w for m in runs for _, w in m])
+
+
+def measure(row: Row, paper: str, size: int) -> Result:
+  """What a row of a table of sizes comes to: as the paper counts it."""
+  system = systems.SYSTEMS[f'{paper}/{row.system}']
+  network = systems.build(system.name)
+  trainable, every = cost.parameters(network, size)
+  return Result(
+    {},
+    parameters=every if system.printed_kind == 'all' else trainable,
+    multiply_adds=cost.multiply_adds(network, size),
+    note=(
+      f'all variables, as printed; {trainable:,} are trained'
+      if system.printed_kind == 'all'
+      else system.note
+    ),
+  )
 
 
 def _together(plan: Plan, configs, folders, trained) -> Result:

@@ -52,4 +52,5 @@ PLANS = {
   ),
   '4': Plan('Systems on PH2', _PH2, _YANG_SYSTEMS, _YANG),
   '5': Plan('Systems on ISIC 2018', _ISIC2018, _YANG_SYSTEMS, _YANG),
+  '6': Plan('Parameters', _PH2, _YANG_SYSTEMS, {}, sizes='Trainable parameter'),
 }
