@@ -1,9 +1,10 @@
 """Losses of classification: logits and labels to one value per image.
 
-Logits are [B, C], labels [B]. What all losses promise is in `losses`.
+Logits are [B, C], labels [B]. What all losses promise is in `losses`. The last
+one makes of a loss for images one for pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -92,3 +93,43 @@ def focal_cross_entropy(
   if alpha is not None:
     loss = loss * jnp.sum(true * _weights(alpha, logits.shape[1]), axis=-1)
   return loss
+
+
+def discriminant(
+  heads: Array,
+  same_logits: Array,
+  label: Array,
+  same: Array | None,
+  *,
+  of_heads: Callable[[Array, Array], Array] = cross_entropy,
+  first: float = 1.0,
+  second: float = 1.0,
+  discriminator: float = 0.5,
+) -> Array:
+  """The loss of Wei 2020 (001; SPEC 2.2), of pairs half a batch apart.
+
+  first CE(head 1 of x1, y1) + second CE(head 2 of x2, y2)
+  + discriminator CE(x1 and x2, whether y1 = y2). Without pairs, as where images
+  are only scored, each image has the losses of both heads.
+
+  Args:
+    heads: Logits of both heads, [B, 2, C]. Image i is x1, image i + B / 2 x2.
+    same_logits: Of the pair that an image is in, [B, 2]; 1 is the same class.
+    label: Classes in 0..C-1, [B].
+    same: 1 where the pair's labels are equal, else 0, [B]; None without pairs.
+    of_heads: The loss of a head; the discriminator has cross-entropy always.
+    first: Weight of head 1.
+    second: Weight of head 2.
+    discriminator: Weight of the discriminator.
+
+  Returns:
+    Losses [B], both images of a pair with that of the pair, so that the mean
+    over the images is that over the pairs.
+  """
+  one, two = (of_heads(heads[:, k], label) for k in (0, 1))
+  if same is None:
+    return first * one + second * two
+  half = len(label) // 2
+  pair = first * one[:half] + second * two[half:]
+  pair += discriminator * cross_entropy(same_logits[:half], same[:half])
+  return jnp.concatenate([pair, pair])

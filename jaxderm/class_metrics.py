@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from jaxderm import intervals
+from jaxderm.ranking import ranking
 from jaxderm.rows import Rows, columns
 
 PROBABILITY = 'p_'  # the columns of probabilities are this and the class
@@ -110,42 +111,6 @@ def macro(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
   return np.where(number > 0, mean, np.nan)
 
 
-def ranking(
-  positive: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-  """AUC and average precision of one class against the rest.
-
-  The AUC is the share of the pairs of a positive and a negative image in which
-  the positive one has the higher score, ties half (Mann and Whitney, 1947,
-  doi:10.1214/aoms/1177730491). The average precision is the sum of
-  (R_k - R_{k-1}) P_k over the thresholds.
-
-  Args:
-    positive: bool [N].
-    score: The higher, the more positive; [N].
-    weights: How often each image counts, [..., N]; once if None.
-
-  Returns:
-    AUC, NaN without positives or negatives, and average precision, NaN without
-    positives; each [...].
-  """
-  weights = np.ones(len(score)) if weights is None else weights
-  order = np.argsort(-score, kind='stable')
-  score, positive = score[order], positive[order]
-  # Images of one score pass a threshold together.
-  last = np.append(score[1:] != score[:-1], True)
-  weights = weights[..., order]
-  found = np.cumsum(weights * positive, axis=-1)[..., last]
-  false = np.cumsum(weights * ~positive, axis=-1)[..., last]
-  new = np.diff(found, axis=-1, prepend=0)
-  newly_false = np.diff(false, axis=-1, prepend=0)
-  positives, negatives = found[..., -1], false[..., -1]
-  pairs = np.sum(newly_false * (found - new / 2), axis=-1)
-  gain = np.sum(new * _ratio(found, found + false), axis=-1)
-  with np.errstate(invalid='ignore'):
-    return pairs / (positives * negatives), gain / positives
-
-
 def top_k(label: np.ndarray, probability: np.ndarray, k: int) -> np.ndarray:
   """Whether the true class is among the k most probable, bool [N].
 
@@ -206,22 +171,9 @@ def summarise(
   def score(weights):
     return _score(labels, label, probability, weights)
 
-  images = len(label)
-  drawn = [
-    score(weights)
-    for weights in intervals.image_weights(
-      table['lesion_id'], resamples=resamples, seed=seed
-    )
-  ]
-  summary: dict = {'intervals': {}}
-  for key, (value,) in score(np.ones((1, images))).items():
-    draws = np.concatenate([block[key] for block in drawn])
-    draws = draws[np.isfinite(draws)]
-    interval = (
-      intervals.percentile_interval(draws, level) if draws.size else None
-    )
-    _put(summary, key, float(value) if np.isfinite(value) else None)
-    _put(summary['intervals'], key, interval)
+  summary = with_intervals(
+    score, table['lesion_id'], resamples=resamples, seed=seed, level=level
+  )
   matrix = confusion(label, probability.argmax(1), len(labels))
   absent = [
     k for k, here in zip(labels, present(matrix), strict=True) if not here
@@ -229,10 +181,46 @@ def summarise(
   return summary | {
     'confusion': {'labels': labels, 'counts': matrix.astype(int).tolist()},
     'absent': absent,
-    'n_images': images,
+    'n_images': len(label),
     'n_lesions': len(np.unique(table['lesion_id'])),
     'bootstrap': {'resamples': resamples, 'seed': seed, 'level': level},
   }
+
+
+def with_intervals(
+  score: Callable[[np.ndarray], dict[tuple[str, ...], np.ndarray]],
+  lesion_id: np.ndarray,
+  *,
+  resamples: int = 2000,
+  seed: int = 0,
+  level: float = 0.95,
+) -> dict:
+  """Scores of a data set as a tree, and under 'intervals' the tree of those.
+
+  Args:
+    score: Weights of images [R, N] to paths in the tree and their values [R],
+      NaN where there is no score.
+    lesion_id: Of each image, [N].
+    resamples: Data sets drawn for the intervals.
+    seed: Of the draws.
+    level: Share of the draws that an interval holds.
+  """
+  drawn = [
+    score(weights)
+    for weights in intervals.image_weights(
+      lesion_id, resamples=resamples, seed=seed
+    )
+  ]
+  summary: dict = {'intervals': {}}
+  for key, (value,) in score(np.ones((1, len(lesion_id)))).items():
+    draws = np.concatenate([block[key] for block in drawn])
+    draws = draws[np.isfinite(draws)]
+    interval = (
+      intervals.percentile_interval(draws, level) if draws.size else None
+    )
+    _put(summary, key, float(value) if np.isfinite(value) else None)
+    _put(summary['intervals'], key, interval)
+  return summary
 
 
 def read(table: Mapping) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -254,7 +242,8 @@ def read(table: Mapping) -> tuple[list[str], np.ndarray, np.ndarray]:
       f"Columns 'p_<class>' of two or more classes are needed; got {labels}."
     )
   number = {name: i for i, name in enumerate(labels)}
-  if unknown := sorted(set(table['label'].tolist()) - set(labels)):
+  given = [str(name) for name in table['label']]
+  if unknown := sorted(set(given) - set(labels)):
     raise ValueError(
       f"Column 'label' has {unknown[0]!r}, for which there is no column "
       f"'p_{unknown[0]}'; there are {', '.join(labels)}."
@@ -264,7 +253,7 @@ def read(table: Mapping) -> tuple[list[str], np.ndarray, np.ndarray]:
   )
   if not ((probability >= 0) & (probability <= 1 + 1e-6)).all():
     raise ValueError('Probabilities must be numbers from 0 to 1.')
-  return labels, np.array([number[k] for k in table['label']]), probability
+  return labels, np.array([number[k] for k in given], int), probability
 
 
 def _score(labels, label, probability, weights) -> dict[tuple, np.ndarray]:

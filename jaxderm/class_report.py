@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from jaxderm import class_metrics, figures, page, report
+from jaxderm import class_metrics, figures, group_report, page, report
 from jaxderm.rows import Rows, columns
 
 _SCORES = {
@@ -23,6 +23,21 @@ _OF_CLASS = {
   'f1': 'F1',
   'auc': 'AUC',
   'average_precision': 'Average precision',
+}
+_OF_GROUP = {
+  ('scores', 'accuracy'): 'Accuracy',
+  ('scores', 'balanced_accuracy'): 'Balanced accuracy',
+  ('macro', 'f1'): 'F1, mean of classes',
+  ('macro', 'auc'): 'AUC, mean of classes',
+}
+_CALIBRATION = {
+  'ece': 'Expected calibration error, 15 bins',
+  'brier': 'Brier score, sum over classes (0 to 2)',
+  'nll': 'Negative log-likelihood, nats',
+}
+_CHOSEN_ON = {
+  'validation': 'Thresholds chosen on validation images',
+  'scored': 'Thresholds chosen on the scored images: this flatters',
 }
 
 
@@ -60,22 +75,31 @@ def write_report(
   summary: Mapping,
   curves_png: bytes | None,
   examples: Sequence[Mapping],
+  plots: Mapping[str, bytes] | None = None,
 ) -> None:
   """Writes the page of an evaluation; it loads nothing.
 
   Args:
     path: Of the HTML file, written whole or not at all.
-    summary: What `class_metrics.summarise` returned, and 'run' as in
-      `report.write_report`.
+    summary: What `class_summary.finish` or `class_metrics.summarise` returned,
+      and 'run' as in `report.write_report`.
     curves_png: What `figures.curves` returned.
     examples: Mistakes, each with 'title', 'caption' and 'image' (RGB, uint8
       [H, W, 3]).
+    plots: What each shows, and the bytes of its PNG file.
   """
+  plots = plots or {}
   sections = [
     _tiles(summary),
     _scores(summary),
     _classes(summary),
     _confusion(summary),
+    *(
+      f'<div class="paper">{page.picture(v, k)}</div>' for k, v in plots.items()
+    ),
+    _calibration(summary),
+    _operating_points(summary.get('operating_points', {})),
+    group_report.section(summary.get('groups', {'by': {}}), _OF_GROUP),
     _gallery(examples),
   ]
   report.write_page(path, summary, sections, curves_png, 'Classification')
@@ -157,6 +181,57 @@ def _confusion(summary: Mapping) -> str:
     f'{head}</tr></thead><tbody>{body}</tbody></table><p>Rows are true classes, '
     'columns predicted ones; shaded by the share of the row.</p>'
   )
+
+
+def _calibration(summary: Mapping) -> str:
+  """How far probabilities can be believed, and what was done about it."""
+  if 'calibration' not in summary:
+    return ''
+  found, told = summary['calibration'], summary['temperature']
+  body = ''.join(
+    f'<tr><th>{name}</th>'
+    + page.cell('Score', found[key], found['intervals'][key])
+    + '</tr>'
+    for key, name in _CALIBRATION.items()
+  )
+  text = f'Temperature {told["value"]:.4g} ({told["from"]}).'
+  if told.get('of_scored'):
+    text += (
+      f' It was fitted on {told["of_scored"]} of the images that are scored: '
+      'this flatters.'
+    )
+  if 'uncalibrated' in summary:
+    before = summary['uncalibrated']
+    text += ' Before it: ' + ', '.join(
+      f'{key} {before[key]:.3f}' for key in _CALIBRATION
+    )
+  return (
+    '<h2>Calibration</h2><table><thead><tr><th></th><th>Score</th></tr></thead>'
+    f'<tbody>{body}</tbody></table><p>{escape(text)}</p>'
+  )
+
+
+def _operating_points(points: Mapping) -> str:
+  """What is left of the specificity at a fixed sensitivity."""
+  tables = ''
+  for where, title in _CHOSEN_ON.items():
+    if not points.get(where):
+      continue
+    tables += f'<h2>{title}</h2><table><thead><tr><th></th>' + ''.join(
+      f'<th>{name}</th>'
+      for name in ('Aim', 'Threshold', 'Sensitivity', 'Specificity')
+    )
+    tables += '</tr></thead><tbody>'
+    for label, of_class in points[where].items():
+      for aim, point in of_class.items():
+        tables += f'<tr><th>{escape(label)}</th><td data-of="Aim">{aim}</td>'
+        for name in ('threshold', 'sensitivity', 'specificity'):
+          value = point and point[name]
+          span = point and point['intervals'].get(name)
+          tables += page.cell(name.capitalize(), value, span)
+        tables += '</tr>'
+    tables += '</tbody></table>'
+  return tables
 
 
 def _gallery(examples: Sequence[Mapping]) -> str:

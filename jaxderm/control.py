@@ -17,6 +17,7 @@ class Rules:
     mode: 'min' if a lower value is better, 'max' if a higher one is.
     stop_patience: Evaluations without a gain before the run stops; 0 for never.
     stop_min_delta: What counts as a gain there.
+    plateau_mode: `mode` for what the plateau rule looks at; None for the same.
     plateau_patience: Evaluations without a gain before the rate falls; 0 for
       never.
     plateau_factor: What the rate is multiplied by.
@@ -27,14 +28,19 @@ class Rules:
   mode: str = 'min'
   stop_patience: int = 0
   stop_min_delta: float = 0.0
+  plateau_mode: str | None = None
   plateau_patience: int = 0
   plateau_factor: float = 0.1
   plateau_min_delta: float = 1e-4
   plateau_floor: float = 0.0
 
   def __post_init__(self):
-    if self.mode not in ('min', 'max'):
-      raise ValueError(f"monitor.mode is {self.mode!r}; use 'min' or 'max'.")
+    for name, mode in (
+      ('mode', self.mode),
+      ('plateau_mode', self.plateau_mode),
+    ):
+      if mode not in ('min', 'max') and (name, mode) != ('plateau_mode', None):
+        raise ValueError(f"monitor.{name} is {mode!r}; use 'min' or 'max'.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,31 +66,45 @@ class Progress:
   stopped: bool = False
 
 
+def _gains(mode: str, value: float, best: float | None, delta: float) -> bool:
+  """Whether a value is better than the best by more than `delta`."""
+  if not math.isfinite(value):
+    return False
+  if best is None:
+    return True
+  return value < best - delta if mode == 'min' else value > best + delta
+
+
 def advance(
-  progress: Progress, rules: Rules, step: int, value: float
+  progress: Progress,
+  rules: Rules,
+  step: int,
+  value: float,
+  plateau_value: float | None = None,
 ) -> Progress:
-  """Takes one validation value in; a value that is not finite is no gain."""
-  lower = value if rules.mode == 'min' else -value
+  """Takes one evaluation in; a value that is not finite is no gain.
 
-  def gains(best: float | None, min_delta: float) -> bool:
-    if not math.isfinite(value):
-      return False
-    if best is None:
-      return True
-    return lower < (best if rules.mode == 'min' else -best) - min_delta
-
+  Args:
+    progress: So far.
+    rules: When to act.
+    step: Updates done.
+    value: What is to be best, and stops the run.
+    plateau_value: What the plateau rule looks at; `value` if None.
+  """
   new = {}
-  if gains(progress.best, 0.0):
+  if _gains(rules.mode, value, progress.best, 0.0):
     new |= {'best': value, 'best_step': step}
   if rules.stop_patience:
-    if gains(progress.stop_best, rules.stop_min_delta):
+    if _gains(rules.mode, value, progress.stop_best, rules.stop_min_delta):
       new |= {'stop_best': value, 'stop_wait': 0}
     else:
       wait = progress.stop_wait + 1
       new |= {'stop_wait': wait, 'stopped': wait >= rules.stop_patience}
   if rules.plateau_patience:
-    if gains(progress.plateau_best, rules.plateau_min_delta):
-      new |= {'plateau_best': value, 'plateau_wait': 0}
+    mode = rules.plateau_mode or rules.mode
+    seen = value if plateau_value is None else plateau_value
+    if _gains(mode, seen, progress.plateau_best, rules.plateau_min_delta):
+      new |= {'plateau_best': seen, 'plateau_wait': 0}
     elif progress.plateau_wait + 1 < rules.plateau_patience:
       new |= {'plateau_wait': progress.plateau_wait + 1}
     else:

@@ -1,7 +1,7 @@
 """Sizes and costs of networks, from their shapes: nothing is computed."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,11 +11,42 @@ import numpy as np
 from jaxderm.models.forms import use_form
 
 
+class Cost(NamedTuple):
+  """What `measure` counts: variables, and products that are summed."""
+
+  trainable: int
+  all: int
+  multiply_adds: int
+
+
+def example(
+  network: nn.Module, size: int, count: int = 1
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """What a network is called with, by its name in a batch.
+
+  Args:
+    network: With `inputs`, or of images only.
+    size: Side of the images, in pixels.
+    count: Of images.
+  """
+  shapes = {}
+  for name in getattr(network, 'inputs', ('image',)):
+    if name == 'metadata':
+      shapes[name] = (count, network.metadata.width)
+    else:
+      shapes[name] = (count, size, size, 3)
+  return {
+    name: jax.ShapeDtypeStruct(shape, jnp.float32)
+    for name, shape in shapes.items()
+  }
+
+
 def parameters(network: nn.Module, size: int = 256) -> tuple[int, int]:
   """Counts the variables of a network: trainable ones, and all of them."""
-  variables = _variables(network, _image(size))
-  trainable = _count(variables['params'])
-  return trainable, _count(variables)
+  inputs = example(network, size).values()
+  with use_form('lax'):
+    variables = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+  return _count(variables['params']), _count(variables)
 
 
 def multiply_adds(network: nn.Module, size: int = 256) -> int:
@@ -24,12 +55,21 @@ def multiply_adds(network: nn.Module, size: int = 256) -> int:
   Normalisations, activations and pools are not counted; nor are the zeros that
   a transposed convolution would insert.
   """
-  image = _image(size)
+  return measure(network, size).multiply_adds
+
+
+def measure(network: nn.Module, size: int = 256) -> Cost:
+  """What `parameters` and `multiply_adds` count, from one look at a network."""
+  # The first call draws the variables, which is no convolution and no matrix.
   with use_form('lax'):  # one equation for each convolution
-    jaxpr = jax.make_jaxpr(lambda v, x: network.apply(v, x, False))(
-      _variables(network, image), image
-    )
-  return _jaxpr_products(jaxpr.jaxpr)
+    program, (_, variables) = jax.make_jaxpr(
+      network.init_with_output, return_shape=True
+    )(jax.random.key(0), *example(network, size).values())
+  return Cost(
+    _count(variables['params']),
+    _count(variables),
+    _jaxpr_products(program.jaxpr),
+  )
 
 
 def stride(size: int, side: int) -> int:
@@ -58,15 +98,6 @@ def feature_maps(
   with use_form('lax'):  # it is traced in half the time
     maps = jax.eval_shape(build, image)
   return {name: maps[name] for name in order}
-
-
-def _image(size: int) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-
-
-def _variables(network: nn.Module, image: jax.ShapeDtypeStruct) -> Any:
-  with use_form('lax'):
-    return jax.eval_shape(network.init, jax.random.key(0), image)
 
 
 def _count(tree: Any) -> int:

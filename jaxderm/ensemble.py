@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxderm import experiment, inference, sharding
+from jaxderm import experiment, inference, pair_heads, sharding
 from jaxderm.checkpoint import Checkpoints
 from jaxderm.data import noise, pipeline
 
@@ -32,6 +32,25 @@ def load_member(
     checkpoints.close()
   variables = {'params': state.params, 'batch_stats': state.batch_stats}
   return variables, int(jax.device_get(state.step))
+
+
+def with_one_head(
+  made: experiment.Experiment, workdir: pathlib.Path, step: int
+) -> tuple[experiment.Experiment, dict]:
+  """An experiment whose network gives one answer, and where that is from.
+
+  Of a pairwise network the head that `evaluate.head` says answers; others have
+  one already, and nothing to tell.
+
+  Raises:
+    ValueError: The better one is asked for and not known.
+  """
+  if made.task.name != 'pairwise':
+    return made, {}
+  wanted = made.config.evaluate.head
+  head, about = pair_heads.choose(wanted, workdir, step)
+  network = made.network.clone(chosen=head)
+  return dataclasses.replace(made, network=network), {'head': about}
 
 
 class Mapper:
@@ -84,6 +103,7 @@ class Trained:
     mapper: Examples to probabilities.
     checkpoint: Which state it is: 'best', 'latest' or a step.
     step: Updates that this state has seen.
+    chosen: Which of its heads answers, where it has several.
   """
 
   workdir: pathlib.Path
@@ -92,6 +112,7 @@ class Trained:
   mapper: Mapper
   checkpoint: str
   step: int
+  chosen: Mapping = dataclasses.field(default_factory=dict)
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -134,6 +155,7 @@ class Trained:
       'views': list(config.evaluate.views),
       'checkpoint': self.checkpoint,
       'step': self.step,
+      **self.chosen,
     }
 
 
@@ -146,11 +168,12 @@ def load(
     FileNotFoundError: No such run or checkpoint.
   """
   made = experiment.make(config, workdir)
-  data = experiment.open_data(config, workdir)
+  data = experiment.open_data(config, workdir, made.task.inputs)
   made = experiment.with_data(made, data)
   variables, step = load_member(made, workdir, checkpoint)
+  made, chosen = with_one_head(made, workdir, step)
   mapper = Mapper(made, variables, config.evaluate.batch_size)
-  return Trained(workdir, made, data, mapper, checkpoint, step)
+  return Trained(workdir, made, data, mapper, checkpoint, step, chosen)
 
 
 class Ensemble:

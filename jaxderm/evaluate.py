@@ -54,11 +54,13 @@ def make_scoring(member: Trained) -> scoring.Scoring:
   return make(member.data.index, settings.threshold, size)
 
 
-def _measure(score: scoring.Scoring, ensemble: Ensemble, split: str) -> dict:
+def _measure(
+  score: scoring.Scoring, ensemble: Ensemble, split: str, noisy: bool = True
+) -> dict:
   """Columns of rows of the images of a part."""
   first = ensemble.members[0]
   examples, table = first.data.parts[split], []
-  for i, found in ensemble(first.image_ids(split)):
+  for i, found in ensemble(first.image_ids(split), noisy):
     truth = score.truth(examples, i)
     placed = [score.place(probability, truth) for probability in found]
     fused = inference.weighted_mean(placed, ensemble.weights)
@@ -67,6 +69,24 @@ def _measure(score: scoring.Scoring, ensemble: Ensemble, split: str) -> dict:
   table = sharding.gather_uneven(table)
   table = table[np.argsort(table[:, 0])]
   return score.rows(table[:, 1:], examples.rows[table[:, 0].astype(int)])
+
+
+def _to_choose_on(
+  score: scoring.Scoring, ensemble: Ensemble, split: str, rows: dict
+) -> dict | None:
+  """Rows of the validation images, where something is chosen on them.
+
+  None where members have other validation images, as folds do: what one of
+  them learnt from is no use.
+  """
+  if not score.chooses:
+    return None
+  if split == 'validation':
+    return rows
+  parts = {tuple(sorted(m.image_ids('validation'))) for m in ensemble.members}
+  if len(parts) > 1 or parts == {()}:
+    return None
+  return _measure(score, ensemble, 'validation', noisy=False)
 
 
 def _command() -> str:
@@ -123,8 +143,15 @@ def report_on(
   score = make_scoring(first)
   rows = _measure(score, ensemble, split)
   run = {**about, **_about(first, split, score.facts)}
-  resamples = first.made.config.evaluate.resamples
-  summary = {'run': run, **score.summarise(rows, resamples)}
+  settings = first.made.config.evaluate
+  rows, scores = score.finish(
+    rows,
+    _to_choose_on(score, ensemble, split, rows),
+    resamples=settings.resamples,
+    temperature=settings.temperature,
+    smallest=settings.smallest_group,
+  )
+  summary = {'run': run, **scores}
   pictures = score.pictures(rows, first.data.parts[split], ensemble)
   if jax.process_index() == 0:
     score.write_rows(folder / 'rows.csv', rows)

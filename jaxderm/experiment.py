@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -14,9 +14,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxderm import (
+  calibration,
+  class_weights,
   control,
   inference,
   optim,
+  pair_heads,
   pretrained,
   scoring,
   sharding,
@@ -25,12 +28,11 @@ from jaxderm import (
   task,
   transfer,
 )
-from jaxderm.data import build, folds, leaks, noise, pipeline, prepare
-from jaxderm.data import index as index_lib
-from jaxderm.data.split import Split
+from jaxderm.data import metadata, noise, pipeline, prepare
+from jaxderm.opening import Data, open_data
 from jaxderm.writer import say
 
-PARTS = ('train', 'validation', 'test')
+__all__ = ['Data', 'Experiment', 'make', 'open_data', 'with_data']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Experiment:
     mesh: The devices.
     rules: What validation decides.
     weights: What its encoder starts from; None once the run has started.
+    statistics: What its metadata branch starts from, if it has one and the data
+      are known.
   """
 
   config: ConfigDict
@@ -54,6 +58,7 @@ class Experiment:
   mesh: Mesh
   rules: control.Rules
   weights: pretrained.Weights | None
+  statistics: Mapping | None = None
 
   @property
   def name(self) -> str:
@@ -64,9 +69,15 @@ class Experiment:
 
   def example(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a prepared batch."""
-    size = self.config.data.size
-    shape = (batch_size, size, size)
-    return {'image': jax.ShapeDtypeStruct((*shape, 3), jnp.float32)}
+    data = self.config.data
+    shapes = {
+      'image': (data.size, data.size, 3),
+      'metadata': (metadata.columns(data.missing_age),),
+    }
+    return {
+      name: jax.ShapeDtypeStruct((batch_size, *shapes[name]), jnp.float32)
+      for name in self.task.inputs
+    }
 
   def make_optimizer(
     self, steps: int
@@ -87,6 +98,10 @@ class Experiment:
     """A fresh state for this config's seed, with an encoder's variables."""
     # Parameters do not depend on the batch size; one row per device will do.
     example = self.example(self.mesh.size)
+    start = {k: {'encoder': tree} for k, tree in (encoder or {}).items()}
+    if self.statistics is not None:
+      stats = start.setdefault('batch_stats', {})
+      stats['metadata'] = dict(self.statistics)
     return step.create_state(
       self.network,
       self.task,
@@ -94,7 +109,7 @@ class Experiment:
       example,
       self.config.seed,
       self.mesh,
-      encoder,
+      start,
     )
 
 
@@ -119,7 +134,7 @@ def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
   """
   use_compilation_cache(config.compilation_cache)
   name, settings = config.task, config.evaluate
-  make_task = optim.choose(task.TASKS, name, 'task')
+  optim.choose(task.TASKS, name, 'task')
   row = systems.SYSTEMS.get(config.model.system)
   if row is not None and row.task != name:
     raise ValueError(
@@ -149,14 +164,21 @@ def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
       config.data.normalisation, encoder, weights, workdir
     ),
   )
-  made_task = make_task(config.loss.to_dict(), settings.threshold)
+  class_weights.asked(config.loss.to_dict())  # raises early
+  made_task = _make_task(config, network)
+  _check_inputs(config, network)
   inference.check_views(settings.views)
   optim.choose(scoring.PLACES, settings.scored_at, 'evaluate.scored_at')
+  optim.choose(pair_heads.CHOICES, settings.head, 'evaluate.head')
   noise.check(settings.noise)
+  calibration.check(settings.temperature, name)
   monitor = config.monitor.to_dict()
   known = ('loss', *made_task.score_names)
   optim.choose(known, config.monitor.name, 'monitor.name')
-  monitor.pop('name'), monitor.pop('every')
+  optim.choose(
+    known, monitor['plateau_name'] or monitor['name'], 'monitor.plateau_name'
+  )
+  monitor.pop('name'), monitor.pop('every'), monitor.pop('plateau_name')
   # A learning rate in the config, as Keras has it; a share of the first here.
   monitor['plateau_floor'] /= config.optim.learning_rate
   return Experiment(
@@ -170,56 +192,63 @@ def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
   )
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-  """A data set, split.
+def _make_task(
+  config: ConfigDict, network: nn.Module, weights: Mapping | None = None
+) -> task.Task:
+  """The config's task, with the inputs that the network is called with."""
+  make_task = task.TASKS[config.task]
+  loss = config.loss.to_dict() | (weights or {})
+  made = make_task(loss, config.evaluate.threshold)
+  inputs = getattr(network, 'inputs', ('image',))
+  return dataclasses.replace(made, inputs=inputs)
 
-  Attributes:
-    dataset: As built.
-    index: A column for each fact about its records.
-    split: Which images are for what.
-    parts: Examples of 'train', 'validation' and 'test'.
-    notes: What a person should read about them.
-  """
 
-  dataset: build.Dataset
-  index: index_lib.Index
-  split: Split
-  parts: dict[str, pipeline.Examples]
-  notes: tuple[str, ...]
+def _check_inputs(config: ConfigDict, network: nn.Module) -> None:
+  """Raises ValueError if `data` cannot give what the network is called with."""
+  data = config.data
+  optim.choose(pipeline.FITS, data.fit, 'data.fit')
+  if data.fit == 'crop' and network.task == 'segmentation':
+    raise ValueError(
+      "data.fit is 'crop', but masks are of whole images: a network that "
+      "segments needs data.fit='squeeze'."
+    )
+  columns = metadata.columns(data.missing_age)
+  branch = getattr(network, 'metadata', None)
+  width = getattr(branch, 'width', columns)
+  if width != columns:
+    raise ValueError(
+      f'model.changes.metadata is {width}, but data.missing_age='
+      f'{data.missing_age!r} makes {columns} columns of metadata. Make the '
+      'first equal to that.'
+    )
 
 
 def with_data(made: Experiment, data: Data) -> Experiment:
   """The experiment for that data: its classes are checked and weighed.
 
-  A constant of the loss that is 'balanced' becomes N / (C N_c), of N training
-  images of which N_c are of class c of C (SPEC 3.6).
+  A constant of the loss that is a rule, such as 'balanced', becomes numbers
+  (`class_weights`), from what an epoch shows.
 
   Raises:
     ValueError: The network has not as many classes as the data, an image has no
       label, or a class that is to be weighed has no training image.
   """
-  if made.task.name != 'classification':
+  if data.encoding is not None:
+    made = dataclasses.replace(made, statistics=data.encoding.statistics())
+  if made.task.name == 'segmentation':
     return made
   _check_labels(made.network.classes, data)
   classes = data.index.labels
-  label = data.index.label[data.parts['train'].rows]
+  label = data.index.label[data.training.rows]
   counts = np.bincount(label, minlength=len(classes))
-  absent = [k for k, n in zip(classes, counts, strict=True) if n == 0]
   loss = made.config.loss.to_dict()
-  balanced = [k for k, v in loss.items() if v == 'balanced']
-  if absent and balanced:
-    raise ValueError(
-      f"loss.{balanced[0]}='balanced' needs training images of every class; "
-      f'there is none of {", ".join(absent)}. Give the weights as numbers.'
-    )
+  weights = class_weights.weigh(loss, classes, counts)
+  absent = [k for k, n in zip(classes, counts, strict=True) if n == 0]
   if absent:
     say(f'warning: no training image is of {", ".join(absent)}')
-  if not balanced:
+  if not weights:
     return made
-  weights = tuple((len(label) / (len(classes) * counts)).tolist())
-  make_task = task.TASKS[made.task.name]
-  weighed = make_task(loss | dict.fromkeys(balanced, weights))
+  weighed = _make_task(made.config, made.network, weights)
   return dataclasses.replace(made, task=weighed)
 
 
@@ -240,72 +269,3 @@ def _check_labels(classes: int, data: Data) -> None:
         f'label, first {", ".join(index.image_id[bare[:3]])}. Classification '
         'needs one of each: label them or leave them out.'
       )
-
-
-class _Chain:
-  """Several random-access sources, one after the other."""
-
-  def __init__(self, sources: Sequence[Sequence]):
-    self._sources = list(sources)
-    self._ends = np.cumsum([len(s) for s in self._sources])
-
-  def __getitem__(self, i: int):
-    which = int(np.searchsorted(self._ends, i, side='right'))
-    start = self._ends[which - 1] if which else 0
-    return self._sources[which][int(i - start)]
-
-
-def open_data(config: ConfigDict, workdir: pathlib.Path) -> Data:
-  """Opens (or builds) a data set and splits it.
-
-  Args:
-    config: Of the run.
-    workdir: The run's folder; its `split.json` is read if it is there.
-
-  Raises:
-    leaks.LeakError: Two parts share a picture, a lesion or a file, and no
-      paper's mode was named.
-    ValueError, FileNotFoundError: Data that is not as it should be.
-  """
-  data = config.data
-  dataset = build.open_or_build(
-    data.name,
-    manual_dir=data.manual_dir,
-    data_dir=data.data_dir,
-    **data.options.to_dict(),
-  )
-  index = index_lib.from_columns(
-    dataset.name, dataset.labels, dataset.columns_by_split()
-  )
-  split = _split(config, index, workdir / 'split.json')
-  found, told = leaks.check(index, split)
-  about = f'fold {split.fold} of {split.folds}' if split.folds > 1 else ''
-  notes = (dataset.report(), f'split {split.mode} {about} {split.note}', told)
-  if found:
-    say(f'warning: {told}')
-  # In the order of the index.
-  stored = [p for p in index_lib.OFFICIAL if p in dataset.sources]
-  records = _Chain([dataset.sources[part] for part in stored])
-  parts = {
-    part: pipeline.Examples(
-      records, index.rows(getattr(split, part)), data.size
-    )
-    for part in PARTS
-  }
-  return Data(dataset, index, split, parts, notes)
-
-
-def _split(config: ConfigDict, index, path: pathlib.Path) -> Split:
-  data = config.data
-  if path.exists():
-    return Split.read(path, index)
-  if data.split_file:
-    return Split.read(data.split_file, index)
-  return folds.make(
-    index,
-    mode=data.split,
-    seed=data.split_seed,
-    folds=data.folds,
-    fold=config.fold,
-    validation=data.validation,
-  )

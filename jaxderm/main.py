@@ -4,6 +4,7 @@ python -m jaxderm.main --config=configs/ph2_unetpp.py --workdir=runs/ph2
 python -m jaxderm.main --config=... --workdir=runs/ph2 --folds=0,1,2,3,4
 python -m jaxderm.main --mode=evaluate --workdir=runs/ph2 --split=test
 python -m jaxderm.main --mode=predict --workdir=runs/ph2 --images=A --out=B
+python -m jaxderm.main --mode=explain --workdir=runs/ph2 --split=test
 python -m jaxderm.main --mode=fuse --members=runs/a,runs/b --workdir=runs/ab
 """
 
@@ -23,7 +24,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'evaluate', 'predict', 'fuse'], 'What to do.'
+  'mode',
+  'train',
+  ['train', 'evaluate', 'predict', 'explain', 'fuse'],
+  'What to do.',
 )
 _SEEDS = flags.DEFINE_list(
   'seeds', [], 'train: several seeds at once, in WORKDIR/seed0, seed1, ...'
@@ -41,6 +45,18 @@ _CHECKPOINT = flags.DEFINE_string(
   'checkpoint', 'best', "'best', 'latest' or a step."
 )
 _IMAGES = flags.DEFINE_string('images', None, 'predict: a folder of images.')
+_METADATA = flags.DEFINE_string(
+  'metadata',
+  None,
+  'predict: a CSV of image_id, age, sex and localization, for networks that '
+  'ask for them.',
+)
+_TAP = flags.DEFINE_string(
+  'tap',
+  None,
+  'predict, explain: the feature map that is looked at; the last one that the '
+  'network builds unless given.',
+)
 _OUT = flags.DEFINE_string(
   'out', None, 'Where results go; evaluate: the workdir if not given.'
 )
@@ -95,8 +111,26 @@ def run() -> int:
     from jaxderm import predict
 
     return predict.predict(
-      config, workdir, _IMAGES.value, _OUT.value, _CHECKPOINT.value
+      config,
+      workdir,
+      _IMAGES.value,
+      _OUT.value,
+      _CHECKPOINT.value,
+      metadata=_METADATA.value,
+      tap=_TAP.value,
     )
+  if _MODE.value == 'explain':
+    from jaxderm import explain
+
+    explain.explain(
+      config,
+      workdir,
+      _SPLIT.value,
+      _CHECKPOINT.value,
+      _OUT.value,
+      _TAP.value,
+    )
+    return 0
   from jaxderm import evaluate, train, workdirs
 
   runs = workdirs.members(
@@ -152,6 +186,10 @@ def check_flags(argv: list[str]) -> None:
     )
   if _WEIGHTS.present and _MODE.value != 'fuse':
     raise ValueError('--weights is for --mode=fuse.')
+  if _METADATA.value and _MODE.value != 'predict':
+    raise ValueError('--metadata is for --mode=predict.')
+  if _TAP.value and _MODE.value not in ('predict', 'explain'):
+    raise ValueError('--tap is for --mode=predict and --mode=explain.')
   if _MODE.value == 'predict' and not (_IMAGES.value and _OUT.value):
     raise ValueError(
       '--mode=predict needs --images=FOLDER to read and --out=FOLDER to write.'

@@ -86,8 +86,8 @@ class Member:
 
   @property
   def epoch_steps(self) -> int:
-    """Steps in a pass over the training images."""
-    images = len(self.data.parts['train'])
+    """Steps in a pass over the training images, repeated as they are."""
+    images = len(self.data.training)
     return max(1, images // self.config.data.batch_size)
 
   @property
@@ -149,8 +149,12 @@ class Member:
       made.mesh,
     )
     monitored = optim.choose(scores, config.monitor.name, 'monitor.name')
+    plateau = config.monitor.plateau_name or config.monitor.name
+    plateau = optim.choose(scores, plateau, 'monitor.plateau_name')
     before = self.progress
-    self.progress = control.advance(before, made.rules, step, monitored)
+    self.progress = control.advance(
+      before, made.rules, step, monitored, plateau
+    )
     if self.progress.rate != before.rate:
       rate = jnp.full_like(self.state.rate, self.progress.rate)
       self.state = self.state.replace(

@@ -28,6 +28,7 @@ OPEN_SECTIONS = (
   'loss',
   'model.changes',
   'data.options',
+  'data.repeats',
   'data.augment',
   'optim.schedule',
   'optim.settings',
@@ -65,12 +66,23 @@ def default() -> ConfigDict:
     manual_dir=config_dict.placeholder(str),  # the publisher's files
     data_dir=config_dict.placeholder(str),  # built data sets
     size=128,  # pixels, both sides
+    # How an image becomes a square: 'squeeze' keeps all of it, 'crop' keeps its
+    # shapes (data/pipeline.py).
+    fit='squeeze',
     batch_size=8,  # images in a step, all devices together
     split='grouped',
     split_file=config_dict.placeholder(str),  # JSON of ids, instead
     split_seed=0,
     folds=5,
     validation=0.1,  # share of what is not test
+    # How often an epoch shows a training image, by name of its class; once if
+    # the class is not named.
+    repeats=dict(),
+    # What is done where an age is missing: it counts as the training images'
+    # 'mean', or as their 'median' with one more column that says so
+    # (model.changes.metadata=22); or the image is left out, whatever the
+    # network: 'drop' (data/metadata.py).
+    missing_age='mean',
     colour='grey_world',
     # What the network's input looks like (data/colour.py); None is what its
     # weights expect, which nothing else may contradict.
@@ -102,6 +114,9 @@ def default() -> ConfigDict:
     every=1,  # epochs between evaluations
     stop_patience=0,
     stop_min_delta=0.0,
+    # What the plateau rule looks at; None is the same.
+    plateau_name=config_dict.placeholder(str),
+    plateau_mode=config_dict.placeholder(str),
     plateau_patience=0,
     plateau_factor=0.1,
     plateau_min_delta=1e-4,
@@ -117,9 +132,16 @@ def default() -> ConfigDict:
     # Where masks are scored: at each image's 'own' size, or at the 'network's,
     # as some papers do (scoring.py).
     scored_at='own',
+    # Of two heads that were trained on pairs: '1', '2', or the one that is
+    # better on 'validation' images (pair_heads.py).
+    head='validation',
     # Gaussian noise on the images that are scored: its deviation on [0, 1].
     noise=0.0,
     noise_seed=0,
+    # What the probabilities of classes are brought to before they are scored:
+    # 'none', 'validation' (fitted there) or a number (calibration.py).
+    temperature='none',
+    smallest_group=30,  # images that a group must have to be scored (groups.py)
     resamples=2000,  # of the bootstrap
   )
 

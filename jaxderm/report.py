@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from jaxderm import figures, metrics, page
+from jaxderm import figures, group_report, metrics, page
 from jaxderm.figures import curves  # noqa: F401  (the page's other picture)
 from jaxderm.writer import replace_text
 
@@ -30,6 +30,11 @@ _NAMES = {
   'hausdorff': 'Hausdorff, pixels',
   'jaccard': 'Jaccard (IoU)',
   'thresholded_jaccard': 'Jaccard, 0 below 0.65',
+}
+_OF_GROUP = {
+  ('per_image', 'dice'): 'Dice, mean of images',
+  ('per_image', 'jaccard'): 'Jaccard, mean of images',
+  ('failures',): 'Jaccard below 0.65',
 }
 
 
@@ -107,6 +112,7 @@ def write_report(
     _tiles(summary),
     _scores(summary),
     _dice(summary.get('dice_histogram')),
+    group_report.section(summary.get('groups', {'by': {}}), _OF_GROUP),
     _gallery(examples),
   ]
   write_page(path, summary, sections, curves_png, 'Segmentation')

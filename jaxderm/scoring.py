@@ -6,23 +6,14 @@ size flatters it, as there are no fine borders; papers that print such scores
 are compared with by `evaluate.scored_at='network'`.
 """
 
-import pathlib
-from collections.abc import Mapping, Sequence
-
 import cv2
 import numpy as np
 
-from jaxderm import (
-  boundary,
-  class_metrics,
-  class_report,
-  inference,
-  metrics,
-  report,
-)
-from jaxderm.data import pipeline
+from jaxderm import boundary, groups, inference, metrics, report
+from jaxderm.class_scoring import Classes, Paired
 from jaxderm.data.index import Index
-from jaxderm.rows import COUNTS, write_rows
+from jaxderm.rows import COUNTS
+from jaxderm.scoring_base import Scoring, told
 
 # Where masks are scored, and how a summary tells it.
 PLACES = {
@@ -35,96 +26,6 @@ def at_own_size(probability: np.ndarray, height: int, width: int) -> np.ndarray:
   """A probability map [h, w, 1] at the size of its image, float32 [H, W]."""
   map_ = np.asarray(probability, np.float32)[..., 0]
   return cv2.resize(map_, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-class Scoring:
-  """What all tasks promise to evaluation.
-
-  Attributes:
-    columns: What is measured on each image.
-    needed: What rows cannot do without.
-    facts: What a reader must know of the scores.
-    ranked_by: Which score says that one prediction is better than another.
-  """
-
-  columns: Sequence[str]
-  needed: Sequence[str]
-  facts: Mapping
-  ranked_by: str
-
-  def __init__(self, index: Index, threshold: float, size: int | None = None):
-    """Takes what scores depend on.
-
-    Args:
-      index: Of the data.
-      threshold: A pixel with a higher probability is lesion.
-      size: Pixels of each side that masks are scored at; each image's own if
-        None.
-    """
-    raise NotImplementedError
-
-  def truth(self, examples: pipeline.Examples, i: int) -> np.ndarray:
-    """What is true of example i, as it is scored."""
-    raise NotImplementedError
-
-  def place(self, probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """A network's probability brought to where the truth is."""
-    raise NotImplementedError
-
-  def measure(
-    self, probability: np.ndarray, truth: np.ndarray
-  ) -> Sequence[float]:
-    """The numbers in `columns`, of a probability that was placed."""
-    raise NotImplementedError
-
-  def outcome(
-    self, probability: np.ndarray, truth: np.ndarray
-  ) -> Sequence[float]:
-    """What `worth` needs of one image; quicker than `measure`."""
-    raise NotImplementedError
-
-  def worth(self, outcomes: np.ndarray) -> float:
-    """The score `ranked_by` of images with those outcomes [N, K], or NaN."""
-    raise NotImplementedError
-
-  def rows(self, measured: np.ndarray, records: np.ndarray) -> dict:
-    """Columns of rows from what was measured on those records of the index.
-
-    Args:
-      measured: [N, len(columns)].
-      records: [N].
-    """
-    raise NotImplementedError
-
-  def summarise(self, rows: Mapping, resamples: int) -> dict:
-    """The scores, as `summary.json` has them."""
-    raise NotImplementedError
-
-  def pictures(self, rows: Mapping, examples: pipeline.Examples, ensemble):
-    """Pictures for the report; `ensemble` is an `evaluate.Ensemble`."""
-    raise NotImplementedError
-
-  def write_report(self, path: pathlib.Path, summary, curves, pictures) -> None:
-    """Writes the report page; see `report.write_report`."""
-    raise NotImplementedError
-
-  def headlines(self, summary: Mapping) -> list[str]:
-    """Lines that say how it went."""
-    raise NotImplementedError
-
-  def write_rows(self, path: pathlib.Path, rows: Mapping) -> None:
-    """Writes `rows.csv`."""
-    write_rows(path, rows, self.needed)
-
-  def _ids(self, records: np.ndarray) -> dict:
-    return {
-      'image_id': np.asarray(self._index.image_id)[records],
-      'lesion_id': np.asarray(self._index.lesion_id)[records],
-    }
-
-  def _picked(self, examples: pipeline.Examples, picks) -> pipeline.Examples:
-    place = {self._index.image_id[r]: i for i, r in enumerate(examples.rows)}
-    return examples.subset([place[pick.image_id] for pick in picks])
 
 
 class Masks(Scoring):
@@ -173,8 +74,19 @@ class Masks(Scoring):
       rows[name] = column.astype(np.int64) if whole else column
     return rows
 
-  def summarise(self, rows, resamples):
-    return metrics.summarise(rows, resamples=resamples)
+  def finish(
+    self, rows, validation, *, resamples, temperature='none', smallest=30
+  ):
+    del validation, temperature  # outlines have none
+
+    def of_group(part):
+      whole = metrics.summarise(part, resamples=resamples)
+      return {k: whole[k] for k in ('per_image', 'failures', 'intervals')}
+
+    summary = metrics.summarise(rows, resamples=resamples)
+    by = self._groups(rows)
+    summary['groups'] = groups.summarise(rows, by, of_group, smallest)
+    return rows, summary
 
   def pictures(self, rows, examples, ensemble):
     """The best, the middle and the worst images, at their own size."""
@@ -203,90 +115,11 @@ class Masks(Scoring):
 
   def headlines(self, summary):
     names = ('dice', 'jaccard')
-    return [_told(summary, k, names) for k in ('per_image', 'pooled')]
-
-
-class Classes(Scoring):
-  """Classification: the label and the probability of each class."""
-
-  needed = ('label',)
-  ranked_by = 'average precision, mean of the classes'
-
-  def __init__(self, index: Index, threshold: float, size: int | None = None):
-    del threshold, size  # the most probable class needs none
-    self._index = index
-    self.columns = [class_metrics.PROBABILITY + name for name in index.labels]
-    self.facts = {'classes': list(index.labels)}
-
-  def truth(self, examples, i):
-    return self._index.label[examples.rows[i]]
-
-  def place(self, probability, truth):
-    del truth  # probabilities of classes have no size
-    return probability
-
-  def measure(self, probability, truth):
-    del truth  # the rows have it from the index
-    return probability
-
-  def outcome(self, probability, truth):
-    return [truth, *probability]
-
-  def worth(self, outcomes):
-    label, probability = outcomes[:, 0].astype(int), outcomes[:, 1:]
-    precisions = np.array(
-      [
-        class_metrics.ranking(label == c, column)[1]
-        for c, column in enumerate(probability.T)
-      ]
-    )
-    return float(class_metrics.macro(precisions, np.isfinite(precisions)))
-
-  def rows(self, measured, records):
-    names = np.asarray(self._index.labels)
-    label = {'label': names[self._index.label[records]]}
-    probabilities = dict(zip(self.columns, measured.T, strict=True))
-    return self._ids(records) | label | probabilities
-
-  def summarise(self, rows, resamples):
-    return class_metrics.summarise(rows, resamples=resamples)
-
-  def pictures(self, rows, examples, ensemble):
-    """The mistakes that the network is surest of."""
-    del ensemble
-    picks = class_report.pick_mistakes(rows)
-    chosen = self._picked(examples, picks)
-    return [
-      {
-        'title': pick.title,
-        'caption': pick.caption,
-        'image': chosen.record(i)['image'],
-      }
-      for i, pick in enumerate(picks)
-    ]
-
-  def write_report(self, path, summary, curves, pictures):
-    class_report.write_report(path, summary, curves, pictures)
-
-  def headlines(self, summary):
-    return [
-      _told(summary, 'scores', ('accuracy', 'balanced_accuracy')),
-      _told(summary, 'macro', ('f1', 'auc')),
-    ]
+    return [told(summary, k, names) for k in ('per_image', 'pooled')]
 
 
 SCORINGS: dict[str, type[Scoring]] = {
   'segmentation': Masks,
   'classification': Classes,
+  'pairwise': Paired,
 }
-
-
-def _told(summary: Mapping, group: str, names: Sequence[str]) -> str:
-  """Scores with their intervals, on one line; those that there are."""
-  told = []
-  for name in names:
-    value, interval = summary[group][name], summary['intervals'][group][name]
-    if value is not None:
-      low, high = interval
-      told.append(f'{name} {value:.4f} [{low:.4f}, {high:.4f}]')
-  return f'{group}: ' + ', '.join(told)

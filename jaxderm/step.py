@@ -83,7 +83,7 @@ def create_state(
   example: Batch,
   seed: int,
   mesh: Mesh,
-  encoder: Any = None,
+  start: Any = None,
 ) -> TrainState:
   """A fresh state, the same on every device of the mesh.
 
@@ -97,7 +97,8 @@ def create_state(
     example: A prepared batch, or its shapes and types.
     seed: Decides parameters, order, augmentation and dropout.
     mesh: Where it lives.
-    encoder: {'params', 'batch_stats'} that the network's encoder starts from.
+    start: Variables that parts of the network start from instead, such as
+      {'params': {'encoder': ...}}: of a collection, whole parts by name.
   """
 
   @partial(
@@ -105,13 +106,13 @@ def create_state(
     out_shardings=sharding.replicated(mesh),
     compiler_options=_QUICK,
   )
-  def init(key, encoder):
+  def init(key, start):
     key, init_key = jax.random.split(jax.random.wrap_key_data(key))
     inputs = [jnp.zeros(example[k].shape, jnp.float32) for k in task.inputs]
     with forms.use_form('lax'):
       variables = network.init(init_key, *inputs, False)
-    for collection, tree in (encoder or {}).items():
-      variables[collection]['encoder'] = tree
+    for collection, parts in (start or {}).items():
+      variables[collection] = {**variables[collection], **parts}
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=variables['params'],
@@ -123,7 +124,7 @@ def create_state(
     )
 
   # An argument, so that every seed finds the same program in the cache.
-  return init(np.asarray(jax.random.key_data(jax.random.key(seed))), encoder)
+  return init(np.asarray(jax.random.key_data(jax.random.key(seed))), start)
 
 
 def _mean(losses: Array, valid: Array) -> Array:
@@ -215,7 +216,7 @@ def make_update(
     key, prepare_key = jax.random.split(
       jax.random.fold_in(state.key, state.step)
     )
-    batch = prepare(batch, prepare_key)
+    batch = prepare(task.arrange(batch, state.step), prepare_key)
     (loss, batch_stats), grads = gradient(
       state.params, state.batch_stats, batch, key
     )

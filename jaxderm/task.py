@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxderm import class_metrics, losses, metrics
+from jaxderm import class_losses, class_metrics, losses, metrics, pair_heads
+from jaxderm.data import pairs
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+
+_PAIR_WEIGHTS = ('first', 'second', 'discriminator')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Task:
   """A task, as a training or evaluation step sees it.
 
   Attributes:
-    name: 'segmentation' or 'classification'.
+    name: 'segmentation', 'classification' or 'pairwise'.
     inputs: Entries of a batch that go into the network, in its order.
     loss: (logits, batch) to the loss of each image, [B] float32.
     probabilities: Logits to probabilities.
@@ -26,6 +29,8 @@ class Task:
       or [B, C].
     scores: Columns of all images to scores by name, on the host.
     score_names: Which names those are, at most.
+    arrange: (batch, step) to the batch that a training step sees, before it is
+      augmented.
   """
 
   name: str
@@ -35,6 +40,7 @@ class Task:
   rows: Callable[[Array, Batch], dict[str, Array]]
   scores: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
   score_names: tuple[str, ...]
+  arrange: Callable[[Batch, Array], Batch] = lambda batch, step: batch
 
 
 def _loss(loss: Mapping, table: Mapping, task: str) -> Callable:
@@ -137,4 +143,53 @@ def classification(loss: Mapping, threshold: float = 0.5) -> Task:
   )
 
 
-TASKS = {'segmentation': segmentation, 'classification': classification}
+def pairwise(loss: Mapping, threshold: float = 0.5) -> Task:
+  """Classification by two heads that are trained on pairs (SPEC 2.2 to 2.4).
+
+  A network whose head is chosen (`Discriminant.chosen`) answers as any that
+  classifies. One that has both is scored by the better of them.
+
+  Args:
+    loss: Name and constants of a loss in `losses.CLASSIFICATION`, which both
+      heads bear, and the weights `first`, `second` and `discriminator` of
+      `class_losses.discriminant`.
+    threshold: Not used: the most probable class is chosen.
+  """
+  of_image = {k: v for k, v in loss.items() if k not in _PAIR_WEIGHTS}
+  weights = {k: v for k, v in loss.items() if k in _PAIR_WEIGHTS}
+  loss_fn = _loss(of_image, losses.CLASSIFICATION, 'pairwise')
+  alone = classification(of_image, threshold)
+
+  def per_image(logits, batch):
+    if not isinstance(logits, tuple):
+      return alone.loss(logits, batch)
+    same = batch.get('same')  # there in training: `pairs.arrange`
+    if same is not None:
+      pairs.check_even(len(same))  # a part of a batch, with optim.accumulate
+    return class_losses.discriminant(
+      *logits, batch['label'], same, of_heads=loss_fn, **weights
+    )
+
+  def probabilities(logits):
+    heads = logits[0] if isinstance(logits, tuple) else logits
+    return alone.probabilities(heads)
+
+  def scores(columns):
+    return pair_heads.scores(columns, alone.scores)
+
+  return dataclasses.replace(
+    alone,
+    name='pairwise',
+    loss=per_image,
+    probabilities=probabilities,
+    scores=scores,
+    score_names=(*alone.score_names, *pair_heads.SCORES),
+    arrange=pairs.arrange,
+  )
+
+
+TASKS = {
+  'segmentation': segmentation,
+  'classification': classification,
+  'pairwise': pairwise,
+}

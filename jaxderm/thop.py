@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from jaxderm.cost import example
 from jaxderm.models.attention import Softmax
 from jaxderm.models.forms import use_form
 from jaxderm.models.layers import (
@@ -37,7 +37,7 @@ def operations(network: nn.Module, size: int = 256) -> int:
   """What thop calls the number of operations for one image; none is done.
 
   Args:
-    network: Called with (image, train).
+    network: With `inputs`, or called with images only.
     size: Side of the image, in pixels.
   """
   total = 0
@@ -50,9 +50,9 @@ def operations(network: nn.Module, size: int = 256) -> int:
       total += rule(context.module, args[0], y)
     return y
 
-  image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  inputs = example(network, size).values()
   with nn.intercept_methods(watch), use_form('lax'):
-    jax.eval_shape(network.init, jax.random.key(0), image)
+    jax.eval_shape(network.init, jax.random.key(0), *inputs)
   return total
 
 

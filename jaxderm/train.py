@@ -9,7 +9,15 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from jaxderm import control, dispatch, experiment, sharding, transfer, workdirs
+from jaxderm import (
+  class_weights,
+  control,
+  dispatch,
+  experiment,
+  sharding,
+  transfer,
+  workdirs,
+)
 from jaxderm import step as step_lib
 from jaxderm.checkpoint import Checkpoints
 from jaxderm.data import pipeline, resident
@@ -27,7 +35,7 @@ def _open(config: ConfigDict, workdir: pathlib.Path, name: str) -> Member:
   checkpoints = Checkpoints(workdir / 'checkpoints')
   started = checkpoints.latest() is not None
   made = experiment.make(config, workdir if started else None)
-  data = experiment.open_data(config, workdir)
+  data = experiment.open_data(config, workdir, made.task.inputs)
   made = experiment.with_data(made, data)
   for part in ('train', 'validation'):
     if not len(data.parts[part]):
@@ -44,6 +52,8 @@ def _open(config: ConfigDict, workdir: pathlib.Path, name: str) -> Member:
   state = made.create_state(member.tx, encoder)
   workdirs.check_space(workdir, state)
   transfer.record(made.weights, workdir)
+  if data.encoding is not None and jax.process_index() == 0:
+    data.encoding.write(workdir)
   workdirs.record(config, data.split, workdir)
   member.state, member.progress = state, control.Progress()
   if started:
@@ -61,7 +71,7 @@ def _share_program(members: Sequence[Member]) -> list[list[Member]]:
   """
   groups = {}
   for member in members:
-    weighed = 'balanced' in member.config.loss.to_dict().values()
+    weighed = class_weights.asked(member.config.loss.to_dict())
     fold = member.config.fold if weighed else None
     groups.setdefault((member.epoch_steps, fold), []).append(member)
   return list(groups.values())
@@ -70,7 +80,7 @@ def _share_program(members: Sequence[Member]) -> list[list[Member]]:
 def _keep_on_device(members: Sequence[Member]):
   """The members' training images, resident: (examples, columns) or None."""
   config, mesh = members[0].config, members[0].experiment.mesh
-  examples = resident.union([m.data.parts['train'] for m in members])
+  examples = resident.union([m.data.training for m in members])
   wanted = config.data.resident
   if wanted is None:
     # A CPU gains nothing: what the host decodes lies in its memory already.
@@ -99,7 +109,7 @@ def _make_advance(members: Sequence[Member], kept) -> dispatch.Advance:
   )
   for member in members:
     member.eval_step = eval_step
-    examples = member.data.parts['train']
+    examples = member.data.training
     drawn = {
       'seed': member.config.seed,
       'batch_size': config.data.batch_size,

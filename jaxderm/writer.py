@@ -119,6 +119,17 @@ class MetricWriter:
         file.close()
 
 
+def events(path: pathlib.Path, kind: str) -> list[dict]:
+  """What a run has told of a kind, in its order; of no file, nothing.
+
+  Args:
+    path: `metrics.jsonl`.
+    kind: 'train' or 'validation'.
+  """
+  told = [json.loads(line) for line in _lines(path)]
+  return [event for event in told if event['kind'] == kind]
+
+
 def _lines(path: pathlib.Path) -> list[str]:
   """Whole lines; a killed run may have left half of one."""
   if not path.exists():

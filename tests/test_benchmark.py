@@ -184,7 +184,7 @@ def test_five_members_in_the_time_of_two():
 
 def test_members_on_resident_images(tmp_path):
   made = ours.make(Workload('A', 'unet', {'encoder': 'Plain8'}), 'float32')
-  examples = real.lesions(16, tmp_path)
+  examples = real.lesions(16, tmp_path, made.network)
   batch = ours.random_batch(16, 4, 2)
   both = real.Resident(made, batch, examples, members=2)
   before = jax.device_get([state.params for state in both._states])
@@ -394,6 +394,13 @@ def test_a_job_that_fails_says_why():
   job = Job('workload', Workload('A', 'no/such', size=32))
   with pytest.raises(jobs.JobError, match="no system is called 'no/such'"):
     jobs.run(job)
+
+
+def test_a_job_that_the_system_kills_says_what_to_do(monkeypatch):
+  killed = subprocess.CompletedProcess([], -9, stdout='', stderr='')
+  monkeypatch.setattr(jobs.subprocess, 'run', lambda *a, **k: killed)
+  with pytest.raises(jobs.JobError, match='memory: try a smaller --batch'):
+    jobs.run(Job('workload', Workload('A', 'x', size=32)))
 
 
 def test_the_command_measures_a_config(tmp_path):

@@ -126,7 +126,7 @@ def test_views_of_classes_are_averaged_and_not_turned(cross_entropy):
 
 def config_of(data_dir, **data):
   spec = importlib.util.spec_from_file_location(
-    'ham10000', ROOT / 'configs' / 'ham10000.py'
+    'ham10000', ROOT / 'configs' / 'ham10000_encoder.py'
   )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -314,7 +314,7 @@ def test_the_page_of_a_part_without_a_class(tmp_path):
 
 # -------------------------------------------------------------------- a run
 
-HOW = {'config': 'configs/ham10000.py:Plain8', 'small': False}
+HOW = {'config': 'configs/ham10000_encoder.py:Plain8', 'small': False}
 SMALL = (
   '--config.data.name=synthetic',
   '--config.model.changes.classes=3',
@@ -410,16 +410,46 @@ def test_eight_devices_and_four_views(run, flags, tmp_path):
   assert 1e-6 < change.max() < 0.5
 
 
-def test_prediction_says_that_it_draws_masks(run, tmp_path):
+def test_a_folder_of_images_from_the_shell(run, tmp_path):
+  picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+  (tmp_path / 'lesion.png').write_bytes(figures.png(picture))
   told = main(
     run[0],
     '--mode=predict',
     f'--images={tmp_path}',
     f'--out={tmp_path / "out"}',
+    '--tap=stage2',
     config=None,
     small=False,
-    expect=2,
   )
-  assert 'a run of classification has none' in told
-  assert 'Traceback' not in told
-  assert not (tmp_path / 'out').exists()
+  assert '1 heat maps in' in told
+  header, row = (tmp_path / 'out' / 'predictions.csv').read_text().splitlines()
+  names = json.loads((run[0] / 'summary.json').read_text())['run']['classes']
+  assert header.split(',')[4:-1] == [f'p_{name}' for name in names]
+  assert row.startswith('lesion.png,ok,')
+  assert (tmp_path / 'out' / 'lesion_gradcam.png').exists()
+
+
+def test_flags_that_do_not_go_together(run, tmp_path):
+  for flags, told in (
+    (('--mode=evaluate', '--metadata=x.csv'), '--metadata is for --mode=pre'),
+    (('--mode=evaluate', '--tap=stage2'), '--tap is for --mode=predict and'),
+  ):
+    how = {'config': None, 'small': False, 'expect': 2}
+    assert told in main(run[0], *flags, **how)
+
+
+def test_the_summary_tells_calibration_points_and_groups(run):
+  summary = json.loads((run[0] / 'summary.json').read_text())
+  assert summary['temperature'] == {'from': 'none', 'value': 1.0}
+  assert (
+    sum(summary['calibration']['reliability']['counts'])
+    == (summary['n_images'])
+  )
+  points = summary['operating_points']
+  for where in ('validation', 'scored'):
+    assert list(points[where]) == sorted(points[where])
+    assert set(points[where]) == set(summary['run']['classes'])
+  assert summary['groups']['smallest'] == 30
+  text = (run[0] / 'report.html').read_text()
+  assert 'Calibration' in text and 'chosen on the scored images' in text

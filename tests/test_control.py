@@ -66,6 +66,30 @@ def test_plateau_is_keras(mode, patience, floor):
   assert len(set(rates)) > 2  # the rate fell, or nothing was tested
 
 
+def test_the_plateau_may_look_at_another_score():
+  """As do2022: the rate falls by the loss, the accuracy says which is best."""
+  rules = control.Rules(
+    mode='max',
+    stop_patience=9,
+    plateau_mode='min',
+    plateau_patience=2,
+    plateau_factor=0.2,
+  )
+  accuracies = [0.5, 0.6, 0.7, 0.6, 0.8]  # a plateau would be none of them
+  losses = [1.0, 0.9, 0.95, 0.96, 0.8]
+  progress, history = control.Progress(), []
+  for k, (accuracy, loss) in enumerate(zip(accuracies, losses, strict=True)):
+    progress = control.advance(progress, rules, k, accuracy, loss)
+    history.append(progress)
+  assert [p.best_step for p in history] == [0, 1, 2, 2, 4]
+  assert [p.rate for p in history] == [1, 1, 1, 0.2, 0.2]
+  assert history[-1].plateau_best == 0.8  # the loss
+  assert history[-1].stop_best == 0.8  # the accuracy
+  # Alone it looks at the same score, the same way.
+  alone = control.Rules(mode='max', plateau_patience=2)
+  assert control.advance(control.Progress(), alone, 0, 0.5).plateau_best == 0.5
+
+
 @pytest.mark.parametrize('patience', [1, 2, 4])
 @pytest.mark.parametrize('min_delta', [0.0, 0.05])
 def test_early_stopping_is_keras(patience, min_delta):

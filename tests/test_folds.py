@@ -92,6 +92,19 @@ def test_validation_share():
   assert abs(sizes(folds.make(data, validation=0.25))[1] - 100) <= 2
 
 
+def test_folds_that_share_le2020s_test_images_cut_no_lesion():
+  data = make_index(400, 'ham10000')
+  splits = [folds.make(data, 'le2020_grouped', fold=k) for k in range(5)]
+  assert {split.test for split in splits} == {splits[0].test}
+  assert splits[0].test == folds.make(data, 'le2020').test
+  held = [i for split in splits for i in split.validation]
+  assert sorted(held) == sorted({*splits[0].train, *splits[0].validation})
+  assert len(set(held)) == len(held) < 400 - len(splits[0].test)
+  assert f'Left out {400 - len(held) - len(splits[0].test)}' in splits[0].note
+  for split in splits:
+    assert_apart(data, split)
+
+
 def test_deploy_tests_nothing():
   data = make_index(500)
   split = folds.make(data, 'deploy')
@@ -189,6 +202,7 @@ def test_a_split_that_does_not_fit_the_data_is_refused(tmp_path):
     '1 of 1 image ids are not in the data set made.*nobody', test=['nobody']
   )
   refused(f'{first} is in the split twice, in train and in test', test=[first])
+  refused(f'{first} .*in train and in validation', validation=[first])
   refused('twice, in test and in test', test=[split.test[0]] * 2)
   refused("'trian'", trian=[])
   refused('list of names', test='i00001')

@@ -16,7 +16,9 @@ SEE_CONFIGS = {
   'recipe',
   'ensemble',
   'evaluate',
+  'explain',
   'fusion',
+  'opening',
   'predict',
   'runs',  # of tables/: they make configs as a person does
 }

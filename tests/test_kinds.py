@@ -50,6 +50,7 @@ def test_unet_on_any_encoder(name):
     'resunet',
     'rfe',
     'classifier',
+    'soft_attention',
   ],
 )
 def test_any_encoder_in_any_kind(kind, name):
@@ -60,7 +61,7 @@ def test_any_encoder_in_any_kind(kind, name):
   logits, _ = jax.eval_shape(
     lambda x: network.init_with_output(jax.random.key(0), x), image
   )
-  sides = () if kind == 'classifier' else (160, 128)
+  sides = () if network.task == 'classification' else (160, 128)
   assert logits.shape == (1, *sides, 3)
 
 

@@ -1,6 +1,8 @@
 """The papers' splits have their counts; HAM10000 is split as it really is."""
 
+import collections
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -65,6 +67,59 @@ def test_wei2020_is_stratified_and_has_the_official_test():
   assert sorted(held) == sorted(data.image_id[:900])
 
 
+def test_wei2020_leaky_has_copies_of_an_image_on_both_sides(tmp_path):
+  label = np.array([0] * 727 + [1] * 173 + [0] * 304 + [1] * 75)
+  data = official('isic2016_part3', {'train': 900, 'test': 379}, label)
+  often = dict(zip(data.image_id[:900], [3] * 727 + [13] * 173, strict=True))
+  held = collections.Counter()
+  for fold in range(5):
+    split = folds.make(data, 'wei2020_leaky', fold=fold)
+    # SPEC.md 2.6: 4,430 copies, four fifths of them for training.
+    assert sizes(split) == (3544, 886, 379)
+    assert split.note == ''
+    assert collections.Counter(split.train + split.validation) == often
+    held.update(split.validation)
+    # Stratified: 2,249 of the copies are malignant, a fifth of them is 450.
+    malignant = int(data.label[data.rows(split.validation)].sum())
+    assert abs(malignant - 450) <= 1
+  assert held == often
+  both = set(split.train) & set(split.validation)
+  named = set(split.validation)
+  assert len(both) > 0.95 * len(named)
+  found, message = leaks.check(data, split)
+  assert {(k.first, k.second, k.where) for k in found} == {
+    (i, i, 'train/validation') for i in both
+  }
+  assert f'{len(both):,} of {len(named):,} validation images' in message
+  split.write(tmp_path / 's.json')
+  assert folds.Split.read(tmp_path / 's.json', data) == split
+
+
+def test_copies_do_not_excuse_a_test_image_in_training(tmp_path):
+  label = np.array([0, 1] * 30)
+  data = official('isic2016_part3', {'train': 40, 'test': 20}, label)
+  split = folds.make(data, 'wei2020_leaky')
+  assert split.note.startswith('320 images instead of the 4,430 published')
+  spoiled = dataclasses.replace(split, train=(*split.train, split.test[0]))
+  with pytest.raises(ValueError, match='in train and in test'):
+    spoiled.verify(data)
+  again = dataclasses.replace(split, test=(*split.test, split.test[0]))
+  assert len(again.images('test')) == 20  # copies are of one image
+
+
+def test_a_split_without_some_images():
+  data = make_index(60, 'ham10000', age=np.arange(60))
+  split = folds.make(data)
+  assert split.without(['nobody'], 'no kind') is split
+  away = (split.train[0], split.test[3], 'nobody')
+  less = split.without(away, 'unknown age')
+  assert less.note == 'Left out 2 images of unknown age.'
+  assert less.train == split.train[1:]
+  assert less.validation == split.validation
+  assert less.test == split.test[:3] + split.test[4:]
+  less.verify(data)
+
+
 def test_zarrin2025_draws_1400_of_the_official_2000():
   counts = {'train': 2000, 'validation': 150, 'test': 600}
   data = official('isic2017_part1', counts)
@@ -86,7 +141,9 @@ def test_every_paper_may_leak_and_is_tried_here():
     ('wei2020', 'isic2016_part3'),
     ('wei2020', 'isic2016_part1'),  # the same recipe
     ('zarrin2025', 'isic2017_part1'),
+    ('wei2020_leaky', 'isic2016_part3'),
     ('do2022', 'ham10000'),
+    ('do2022_augmented', 'ham10000'),
     ('le2020', 'ham10000'),
   }
   assert tried == {
@@ -156,6 +213,14 @@ def test_real_lesions(ham10000):
 
 
 @pytest.mark.data
+def test_real_images_without_an_age_are_left_out(ham10000):
+  away = ham10000.image_id[np.isnan(ham10000.age)]
+  split = folds.make(ham10000).without(away, 'unknown age')
+  assert sum(sizes(split)) == 9_958  # SPEC.md 3.4
+  assert split.note == 'Left out 57 images of unknown age.'
+
+
+@pytest.mark.data
 def test_real_le2020(ham10000):
   lesion = dict(zip(ham10000.image_id, ham10000.lesion_id, strict=True))
   counts, held = [], []
@@ -183,3 +248,5 @@ def test_real_do2022(ham10000):
   leaking = {k.second for k in found if k.where == 'train/test'}
   assert abs(len(leaking) / 996 - 0.42) < 0.03
   assert 'The validation set is the test set' in split.note
+  augmented = folds.make(ham10000, 'do2022_augmented')
+  assert sizes(augmented) == (8_464, 1_494, 1_494)

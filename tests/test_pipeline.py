@@ -240,6 +240,64 @@ def test_colours_stay_in_their_channels():
     )
 
 
+def test_a_crop_is_the_square_in_the_middle():
+  # 2 x 5 pixels: of three columns too many, one goes left and two right.
+  image = grey([0, 30, 60, 90, 120], [9, 8, 7, 6, 5])
+  np.testing.assert_array_equal(pipeline.crop(image, 2), grey([30, 60], [8, 7]))
+  turned = image.swapaxes(0, 1)
+  np.testing.assert_array_equal(
+    pipeline.crop(turned, 2), grey([30, 8], [60, 7])
+  )
+
+
+@pytest.mark.parametrize(
+  'shape, size', [((45, 60), 24), ((61, 40), 32), ((30, 30), 45), ((9, 40), 9)]
+)
+def test_a_crop_is_keras_smart_resize(shape, size):
+  import keras
+
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+  expected = keras.preprocessing.image.smart_resize(
+    image.astype(np.float32), (size, size)
+  )
+  # cv2 rounds, and its weights have 11 bits.
+  assert abs(pipeline.crop(image, size) - np.asarray(expected)).max() <= 1
+
+
+def test_examples_are_cropped_where_asked():
+  class Wide(Records):
+    def __getitem__(self, i):
+      image = grey(*[[0, 10, 20, 30]] * 2)
+      return super().__getitem__(i) | {'image': image}
+
+  rows = np.arange(3)
+  squeezed = pipeline.Examples(Wide(), rows, 2)
+  np.testing.assert_array_equal(squeezed[1]['image'], grey(*[[5, 25]] * 2))
+  cropped = pipeline.Examples(Wide(), rows, 2, fit='crop')
+  for same in (cropped, cropped.subset([0, 1, 2]), cropped.with_rows(rows)):
+    np.testing.assert_array_equal(same[1]['image'], grey(*[[10, 20]] * 2))
+  noisy = cropped.with_change(lambda image, row: image + np.uint8(row))
+  np.testing.assert_array_equal(noisy[2]['image'], grey(*[[12, 22]] * 2))
+
+
+def test_more_columns_are_of_the_records():
+  column = np.arange(26, dtype=np.float32).reshape(13, 2)
+  source = pipeline.Examples(
+    Records(), np.array([7, 3]), 2, columns={'metadata': column}
+  )
+  for same in (source, source.with_change(lambda image, row: image)):
+    assert same[0]['metadata'].tolist() == [14, 15]
+    assert same.subset([1])[0]['metadata'].tolist() == [6, 7]
+  batch = next(
+    pipeline.training_batches(source, seed=0, batch_size=2, threads=0)
+  )
+  assert batch['metadata'].dtype == np.float32
+  assert sorted(batch['metadata'].tolist()) == [[6, 7], [14, 15]]
+  for row, label in zip(batch['metadata'], batch['label'], strict=True):
+    assert row[0] == 2 * label
+
+
 def test_shrinking_is_pillows_box():
   rng = np.random.default_rng(0)
   noise = rng.integers(0, 256, (37, 53, 3)).astype(np.uint8)

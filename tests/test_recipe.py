@@ -10,9 +10,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import pytest
 
-from jaxderm import experiment, recipe, systems, workdirs
+from jaxderm import class_weights, experiment, recipe, systems, workdirs
 from jaxderm.data import augment, build
 
 CONFIGS = sorted((Path(__file__).parent.parent / 'configs').glob('*.py'))
@@ -27,7 +28,15 @@ YANG, ZARRIN = systems_of('yang2021'), systems_of('zarrin2025')
 # What may follow ':' in each file; None is the file's own choice.
 OFFERS = {
   'folder': (None, 'yang2021/UNet'),
-  'ham10000': (None, 'Plain8', 'EfficientNetB1'),
+  'ham10000': (None, *systems_of('le2020', 'classification')),
+  'ham10000_augmented': (None, 'VGG16'),
+  'ham10000_encoder': (None, 'Plain8'),
+  'ham10000_soft_attention': (None, 'MobileNetV3Small'),
+  'isic2016_pairs': (
+    None,
+    *systems_of('wei2020', 'classification'),
+    *systems_of('wei2020', 'pairwise'),
+  ),
   'isic2016_unet': (None, *systems_of('wei2020')),
   'isic2017_rfe': (None, 'ResNet34RFE'),
   'isic2018_rfe': (None, 'ResNet34RFE'),
@@ -45,6 +54,7 @@ EVERY = [
 FREE = (
   'loss',
   'data.options',
+  'data.repeats',
   'data.augment',
   'model.changes',
   'optim.schedule',
@@ -148,6 +158,9 @@ def test_free_keys_are_ignored_and_no_others():
     'evaluate.threshold': 0.3,
     'evaluate.resamples': 5,
     'evaluate.scored_at': 'network',
+    'evaluate.head': '2',
+    'evaluate.temperature': 'validation',
+    'evaluate.smallest_group': 5,
     'evaluate.noise': 0.1,
     'evaluate.noise_seed': 3,
     'log_seconds': 1.5,
@@ -204,10 +217,17 @@ def test_a_config_says_what_it_is_and_how_it_is_started(path):
 def test_what_a_config_names_can_be_built(path, system):
   config = get_config(path, system)
   config.compilation_cache = ''
-  if config.task == 'classification':  # else weighed when the data are known
+  if config.loss.get('alpha') in class_weights.RULES:
+    # It becomes numbers when the data are known.
     config.loss = config.loss.to_dict() | {'alpha': 1.0}
   made = experiment.make(config)
   name = config.model.changes.get('encoder', config.model.system)
+  row = systems.SYSTEMS.get(config.model.system)
+  assert (
+    row is None
+    or config.task != 'classification'
+    or (config.data.size == row.size)
+  )
   if system is not None:
     assert name.rpartition('/')[2] == system.rpartition('/')[2]
   assert made.network.task == made.task.name == config.task
@@ -229,18 +249,23 @@ def test_what_a_config_names_can_be_built(path, system):
     'image': jax.ShapeDtypeStruct((2, small, small, 3), jnp.uint8),
     'mask': jax.ShapeDtypeStruct((2, small, small, 1), jnp.uint8),
     'label': jax.ShapeDtypeStruct((2,), jnp.int32),
+    'metadata': jax.ShapeDtypeStruct((2, 21), jnp.float32),
   }
 
   def losses(batch):
     seen = made.prepare(batch, jax.random.key(0))
-    logits, _ = made.network.init_with_output(
-      jax.random.key(0), seen['image'], False
-    )
+    inputs = [seen[name] for name in made.task.inputs]
+    logits, _ = made.network.init_with_output(jax.random.key(0), *inputs, False)
     return made.task.loss(logits, seen), made.task.probabilities(logits)
 
   loss, probability = jax.eval_shape(losses, batch)
   assert loss.shape == (2,)
-  shapes = {'segmentation': (small, small, 1), 'classification': (7,)}
+  classes = 2 if config.data.name == 'isic2016_part3' else 7
+  shapes = {
+    'segmentation': (small, small, 1),
+    'classification': (classes,),
+    'pairwise': (2, classes),  # of two heads
+  }
   assert probability.shape == (2, *shapes[config.task])
   image = made.example(4)['image']
   assert image.shape == (4, config.data.size, config.data.size, 3)
@@ -259,6 +284,61 @@ def test_the_papers_configs_are_the_papers():
       assert flat['loss.name'] == 'bce_dice'
       assert flat['loss.alpha'] == 1.0
       assert flat['model.system'] == 'yang2021/EfficientUNetPlusPlus'
+
+
+def test_do2022s_config_is_the_papers():
+  """SPEC 3.5 to 3.7."""
+  path = next(p for p in CONFIGS if p.stem == 'ham10000_soft_attention')
+  config = get_config(path)
+  counts = (327, 514, 1099, 115, 1113, 6705, 142)
+  expected = class_weights.balanced(np.array(counts))
+  assert config.loss.weights == pytest.approx(expected, abs=5e-5)
+  flat = recipe.flatten(config.to_dict())
+  printed = {
+    'data.batch_size': 32,
+    'data.fit': 'crop',
+    'data.missing_age': 'drop',
+    'data.augment': {},
+    'optim.learning_rate': 1e-3,
+    'optim.settings.eps': 0.1,
+    'monitor.name': 'accuracy',
+    'monitor.stop_patience': 25,
+    'monitor.plateau_name': 'loss',
+    'monitor.plateau_factor': 0.2,
+    'monitor.plateau_patience': 5,
+    'monitor.plateau_floor': 1e-7,
+    'epochs': 250,
+  }
+  assert {k: flat[k] for k in printed} == printed
+  assert get_config(path, 'InceptionResNetV2').data.size == 299
+  assert get_config(path, 'NASNetLarge').data.size == 331
+  # Adam's first update is g / (|g| + eps).
+  config.compilation_cache = ''
+  tx, _ = experiment.make(config).make_optimizer(9)
+  params = {'kernel': jnp.ones(2)}
+  gradient = {'kernel': jnp.asarray([0.1, -0.3])}
+  updates, _ = tx.update(gradient, tx.init(params), params)
+  expected = [-1e-3 * 0.5, 1e-3 * 0.75]
+  assert updates['kernel'].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_le2020s_and_wei2020s_configs_are_the_papers():
+  """SPEC 5.2, 5.3 and 2.3, 2.6."""
+  get = {p.stem: p for p in CONFIGS}
+  flat = recipe.flatten(get_config(get['ham10000'], 'ResNet50').to_dict())
+  assert flat['model.system'] == 'le2020/ResNet50'
+  assert flat['loss.alpha'] == 'balanced_mean'
+  assert (flat['loss.gamma'], flat['data.batch_size']) == (2, 64)
+  assert (flat['optim.learning_rate'], flat['epochs']) == (1e-4, 50)
+  for system, task, batch in (
+    ('MobileNetV1', 'classification', 32),
+    ('DCMobileNetV1', 'pairwise', 64),  # 32 pairs
+  ):
+    flat = recipe.flatten(get_config(get['isic2016_pairs'], system).to_dict())
+    assert (flat['task'], flat['data.batch_size']) == (task, batch)
+    repeats = [flat[f'data.repeats.{k}'] for k in ('benign', 'malignant')]
+    assert repeats == [3, 13]
+    assert flat['data.validation'] == 0.2
 
 
 def test_a_system_for_another_task_is_refused(monkeypatch):
@@ -312,6 +392,24 @@ def test_wrong_ways_to_evaluate_are_told_before_training(key, value, told):
   config = recipe.default()
   config.compilation_cache = ''
   config.evaluate[key] = value
+  with pytest.raises(ValueError, match=told):
+    experiment.make(config)
+
+
+@pytest.mark.parametrize(
+  'key, value, told',
+  [
+    ('data.fit', 'stretch', r"data\.fit is 'stretch'.*crop, squeeze"),
+    ('data.fit', 'crop', r"data\.fit is 'crop', but masks are of whole images"),
+    ('data.missing_age', 'zero', r"missing_age is 'zero'.*mean, median, drop"),
+    ('monitor.plateau_name', 'auc', r"plateau_name is 'auc'.*dice.*loss"),
+    ('monitor.plateau_mode', 'up', r"plateau_mode is 'up'; use 'min' or 'max'"),
+  ],
+)
+def test_wrong_values_are_told_before_training(key, value, told):
+  config = recipe.default()
+  config.compilation_cache = ''
+  config.update_from_flattened_dict({key: value})
   with pytest.raises(ValueError, match=told):
     experiment.make(config)
 

@@ -51,6 +51,13 @@ SIZES = {
   # SPEC 4.3; the bridge and four levels of two have means and variances.
   'zarrin2025/TransUNet': (105_322_146, 105_322_146 + 2 * 512 + 4 * 464),
   'zarrin2025/SwinUNet': (27_175_620, 27_175_620),
+  # The encoder (17,024 statistics); levels of 9 in out + 9 out out for 768 to
+  # 256, 384 to 128, 192 to 64, 128 to 32, 32 to 16; a scale and a bias for each
+  # of 992 channels; 145 in the 3x3 of the logits.
+  'le2020/UResNet34': (
+    21_284_672 + 3_149_568 + 1_984 + 145,
+    24_436_369 + 17_024 + 1_984,
+  ),
 }
 
 
@@ -62,7 +69,12 @@ def logits(network, side=(64, 64)):
 
 
 def test_every_system_has_a_size():
-  assert set(SIZES) == set(systems.SYSTEMS)
+  """Those that classify: in tests/test_classification_systems.py."""
+  assert set(SIZES) == {
+    name
+    for name, system in systems.SYSTEMS.items()
+    if system.task == 'segmentation'
+  }
 
 
 @pytest.mark.parametrize('name', SIZES)
@@ -150,7 +162,12 @@ def test_pruned_unetpp_builds_nothing_deeper():
 
 
 @pytest.mark.parametrize(
-  'kind', [k for k in systems.KINDS if k != 'classifier']
+  'kind',
+  [
+    name
+    for name, make in systems.KINDS.items()
+    if make.__module__ == 'jaxderm.kinds.segmentation'
+  ],
 )
 def test_any_decoder_on_an_efficientnet(kind):
   network = systems.build(kind, encoder='EfficientNetB0', classes=2)
@@ -264,6 +281,7 @@ ENTRIES = [
   'task',
   'trainable',
   'all',
+  'all_without_metadata',
   'multiply_adds',
   'printed',
   'difference',

@@ -228,7 +228,7 @@ def test_on_a_cpu_images_are_kept_only_if_asked_for(monkeypatch):
   member = types.SimpleNamespace(
     config=config,
     experiment=types.SimpleNamespace(mesh=None),
-    data=types.SimpleNamespace(parts={'train': 'images'}),
+    data=types.SimpleNamespace(training='images'),
   )
   monkeypatch.setattr(resident, 'union', lambda parts: parts)
   monkeypatch.setattr(resident, 'fits', lambda examples: True)

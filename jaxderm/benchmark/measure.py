@@ -83,8 +83,9 @@ class _Measurement:
     self.images = work.batch_for(jax.default_backend(), fill=job.fill)
     network = systems.build(work.system, **work.changes)
     self.network, self.classes = network, network.classes
-    labels = network.classes if network.task == 'classification' else 2
+    labels = 2 if network.task == 'segmentation' else network.classes
     self.batch = ours.random_batch(work.size, self.images, labels)
+    self.batch |= ours.random_metadata(network, self.images)
     self.made = ours.make(work, job.precision)
 
   def first_step(self) -> tuple[ours.Training, float]:
@@ -135,7 +136,9 @@ def _training_rates(m: _Measurement, training, peer) -> dict[str, Any]:
   if peer is not None:
     contestants['peer'] = peer.train
   if job.data:
-    examples = real.lesions(job.workload.size, pathlib.Path(job.data))
+    examples = real.lesions(
+      job.workload.size, pathlib.Path(job.data), m.network
+    )
     if jax.default_backend() == 'cpu':  # as training has it there
       contestants['real'] = training.on(
         pipeline.training_batches(examples, seed=0, batch_size=m.images)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxderm import inference, optim, sharding, step, systems
+from jaxderm import cost, inference, optim, sharding, step, systems
 from jaxderm.benchmark.timing import Run
 from jaxderm.benchmark.workloads import Workload
 from jaxderm.data import prepare
@@ -20,7 +20,11 @@ Batch = dict[str, np.ndarray]
 
 LEARNING_RATE = 1e-4
 # Both sides compute the same losses, whatever a paper trained with.
-LOSSES = {'segmentation': 'bce_dice', 'classification': 'cross_entropy'}
+LOSSES = {
+  'segmentation': 'bce_dice',
+  'classification': 'cross_entropy',
+  'pairwise': 'cross_entropy',  # of its heads; its discriminator has no other
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +44,8 @@ class Ours:
 
   def create_state(self, batch: Batch, seed: int = 0) -> step.TrainState:
     # Parameters do not depend on the batch; one row per device will do.
-    shape = (self.mesh.size, *batch['image'].shape[1:])
-    example = {'image': jax.ShapeDtypeStruct(shape, np.float32)}
+    size = batch['image'].shape[1]
+    example = cost.example(self.network, size, self.mesh.size)
     return step.create_state(
       self.network, self.task, self.tx, example, seed, self.mesh
     )
@@ -76,9 +80,12 @@ def make(workload: Workload, precision: str) -> Ours:
   network = systems.build(workload.system, **workload.changes)
   loss = optim.choose(LOSSES, network.task, 'task of the benchmark')
   schedule = optim.make_schedule('constant', LEARNING_RATE, 1)
+  inputs = cost.example(network, workload.size)
   return Ours(
     network=network,
-    task=TASKS[network.task]({'name': loss}),
+    task=dataclasses.replace(
+      TASKS[network.task]({'name': loss}), inputs=tuple(inputs)
+    ),
     prepare=prepare.make_prepare('none', {}, network.encoder.normalisation),
     mesh=sharding.make_mesh(),
     tx=optim.make_optimizer('adam', schedule=schedule),
@@ -101,6 +108,17 @@ def random_batch(size: int, images: int, classes: int) -> Batch:
     'mask': rng.integers(0, 2, (*shape, 1), np.uint8),
     'label': rng.integers(0, classes, images, np.int32),
     'valid': np.ones(images, np.float32),
+  }
+
+
+def random_metadata(network: nn.Module, images: int) -> Batch:
+  """What a network is called with beside the image, by name: noise."""
+  shapes = cost.example(network, 1, images)
+  rng = np.random.default_rng(0)
+  return {
+    name: rng.random(shape.shape, np.float32)
+    for name, shape in shapes.items()
+    if name != 'image'
   }
 
 
@@ -150,8 +168,7 @@ class Inference:
   def __init__(self, made: Ours, state: step.TrainState, batch: Batch):
     self._batch = sharding.place(batch, made.mesh)
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    shape = (1, *batch['image'].shape[1:])
-    example = {'image': jax.ShapeDtypeStruct(shape, np.float32)}
+    example = cost.example(made.network, batch['image'].shape[1])
     # As evaluation does, once for all batches.
     self._member = inference.fold(made.network, made.task, variables, example)
     self._compiled = (
@@ -170,9 +187,10 @@ def check_probability(
   """Raises ValueError unless outputs have the right shape and are finite.
 
   Args:
-    probability: [B, H, W, 1] of segmentation, [B, classes] of classification.
+    probability: [B, H, W, 1] of segmentation, [B, classes] of classification,
+      [B, 2, classes] of the two heads of a pairwise network.
     batch: What they were computed from.
-    task: 'segmentation' or 'classification'.
+    task: Its name.
     classes: Of the labels.
     whose: For the message.
   """
@@ -180,6 +198,7 @@ def check_probability(
   right = {
     'segmentation': batch['mask'].shape,
     'classification': (count, classes),
+    'pairwise': (count, 2, classes),
   }[task]
   if probability.shape != right:
     raise ValueError(

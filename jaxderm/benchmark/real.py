@@ -2,21 +2,25 @@
 
 import pathlib
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from jaxderm import dispatch
-from jaxderm.benchmark.ours import Batch, Ours
+from jaxderm.benchmark.ours import Batch, Ours, random_metadata
 from jaxderm.data import build, pipeline, resident
 from jaxderm.data import index as index_lib
 
 
-def lesions(size: int, folder: pathlib.Path) -> pipeline.Examples:
+def lesions(
+  size: int, folder: pathlib.Path, network: nn.Module
+) -> pipeline.Examples:
   """Generated lesions.
 
   Args:
     size: Pixels of each side.
     folder: Where the data set is built, once.
+    network: What they are for; metadata are noise.
   """
   dataset = build.open_or_build(
     'synthetic', data_dir=folder, n=64, size=256, seed=0
@@ -25,7 +29,13 @@ def lesions(size: int, folder: pathlib.Path) -> pipeline.Examples:
     dataset.name, dataset.labels, dataset.columns_by_split()
   )
   (records,) = dataset.sources.values()
-  return pipeline.Examples(records, np.arange(len(index.label)), size)
+  count = len(index.label)
+  return pipeline.Examples(
+    records,
+    np.arange(count),
+    size,
+    columns=random_metadata(network, count),
+  )
 
 
 class Resident:

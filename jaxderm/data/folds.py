@@ -21,7 +21,8 @@ def modes(index: Index) -> tuple[str, ...]:
     ('official', 'official_clean') if papers.has_official(index) else ()
   )
   printed = tuple(mode for mode in PAPERS if index.name in PAPERS[mode])
-  return ('grouped', *official, 'deploy', *printed)
+  mended = ('le2020_grouped',) if 'le2020' in printed else ()
+  return ('grouped', *official, 'deploy', *printed, *mended)
 
 
 def make(
@@ -47,6 +48,9 @@ def make(
   - a paper's name: random by image as in the paper (`papers.PAPERS`). They
     leak. `fold` moves the test set along, or where the paper's test set is
     fixed the validation set.
+  - 'le2020_grouped': that paper's test set, and `folds` parts of the images of
+    other lesions, of which `fold` is the validation set. Members share their
+    test images, as an ensemble of folds needs, and no lesion is on two sides.
 
   Args:
     index: The data set.
@@ -78,6 +82,8 @@ def make(
     rows, note = papers.draw(ordered, mode, seed, folds, fold)
   elif mode == 'grouped':
     rows, note = _grouped(ordered, seed, folds, fold, validation), ''
+  elif mode == 'le2020_grouped':
+    rows, note = _shared_test(ordered, seed, folds, fold)
   elif mode == 'deploy':
     every = np.arange(len(ordered))
     rows, note = (*_hold_out(ordered, every, validation, seed), every[:0]), ''
@@ -134,6 +140,19 @@ def _grouped(index, seed, folds, fold, validation):
   # The draw of the validation set is another one in each fold.
   train, held = _hold_out(index, rest, validation, f'{seed} fold {fold}', group)
   return train, held, every[part == fold]
+
+
+def _shared_test(index, seed, folds, fold):
+  """The test images of le2020, and folds of all other lesions (SPEC 5.4)."""
+  (*_, test), note = papers.draw(index, 'le2020', seed, folds, 0)
+  group = groups(index)
+  rest = np.flatnonzero(~np.isin(group, group[test]))
+  shares = np.full(folds, 1 / folds)
+  part = _deal(index, rest, group[rest], shares, f'{seed} folds')
+  gone = len(index) - len(rest) - len(test)
+  left_out = f'Left out {gone:,} images of lesions that are tested on.'
+  kept = rest[part != fold], rest[part == fold], test
+  return kept, f'{note} {left_out}'.strip()
 
 
 def _hold_out(index, rows, share, seed, group=None):

@@ -10,7 +10,7 @@ import numpy as np
 
 OFFICIAL = ('train', 'validation', 'test')
 _BITS = 256
-_TEXT = ('lesion_id', 'sha256', 'sex', 'site')
+_TEXT = ('lesion_id', 'sha256', 'sex', 'site', 'diagnosis_method')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class Index:
     age: Years, float32 `[N]`, NaN if unknown.
     sex: str `[N]`, '' if unknown.
     site: Place on the body, str `[N]`, '' if unknown.
+    diagnosis_method: How the publisher knows the label, str `[N]`, '' if
+      unknown.
   """
 
   name: str
@@ -49,6 +51,7 @@ class Index:
   age: np.ndarray
   sex: np.ndarray
   site: np.ndarray
+  diagnosis_method: np.ndarray
 
   def __post_init__(self):
     for field in dataclasses.fields(self)[2:]:

@@ -114,7 +114,7 @@ def find_leaks(index: Index, split) -> list[Leak]:
     ValueError: If the split names images that the data set does not have.
   """
   parts = {
-    name: index.take(index.rows(getattr(split, name)))
+    name: index.take(index.rows(split.images(name)))
     for name in ('train', 'validation', 'test')
   }
   return [
@@ -176,7 +176,7 @@ def _shares(split, leaks: list[Leak]) -> str:
   for first, second in sorted(_PAIRS, key=lambda pair: pair[1] != 'test'):
     where = f'{first}/{second}'
     images = {leak.second for leak in leaks if leak.where == where}
-    total = len(getattr(split, second))
+    total = len(split.images(second))
     if images:
       texts.append(
         f'{len(images):,} of {total:,} {second} images '

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxderm.data import oversampling
 from jaxderm.data.index import Index
 
 PARTS = ('train', 'validation', 'test')
@@ -33,6 +34,8 @@ class Recipe:
       which there are `lesions`.
     lesions: Lesions in the published data set.
     with_age: Whether images of unknown age are left out.
+    copies: How many copies of an image of each class were made before the
+      split, so that they lie on both sides; () if none were.
   """
 
   train: int
@@ -46,10 +49,11 @@ class Recipe:
   one_per_lesion: bool = False
   lesions: int = 0
   with_age: bool = False
+  copies: tuple[int, ...] = ()
 
 
-# 720 of 900 for training, before augmentation. The paper split after it, with
-# copies of one image on both sides.
+# 720 of 900 for training, before augmentation: what the paper ought to have
+# done. It split after it, see 'wei2020_leaky'.
 _WEI2020 = Recipe(
   720, 180, 379, official=('test',), stratified=True, turns='validation'
 )
@@ -62,10 +66,24 @@ PAPERS: dict[str, dict[str, Recipe]] = {
     'isic2018_task1': Recipe(2155, 239, 200),
   },
   'wei2020': {'isic2016_part1': _WEI2020, 'isic2016_part3': _WEI2020},
+  # 727 benign images three times and 173 malignant ones 13 times are the
+  # printed 4,430, of which a fifth is for validation. How the 6,900 images for
+  # segmentation were made is not known.
+  'wei2020_leaky': {
+    'isic2016_part3': dataclasses.replace(
+      _WEI2020, train=3544, validation=886, copies=(3, 13)
+    ),
+  },
   # The 57 images of unknown age are not among the printed 9,958.
   'do2022': {
     'ham10000': Recipe(
       8962, 996, 996, stratified=True, validation_is_test=True, with_age=True
+    ),
+  },
+  # Of its runs with augmentation, and of one with metadata.
+  'do2022_augmented': {
+    'ham10000': Recipe(
+      8464, 1494, 1494, stratified=True, validation_is_test=True, with_age=True
     ),
   },
   # Printed for ISIC 2017: 1,400 + 150 + 600 of "2,000"; the last two are the
@@ -105,6 +123,12 @@ def validation_is_test(mode: str) -> bool:
   return any(r.validation_is_test for r in PAPERS.get(mode, {}).values())
 
 
+def copies(mode: str, name: str) -> tuple[int, ...]:
+  """Copies of an image of each class that a split has; () if no copies."""
+  recipe = PAPERS.get(mode, {}).get(name)
+  return recipe.copies if recipe else ()
+
+
 def has_official(index: Index) -> bool:
   """Whether the publisher says which images are for testing."""
   return {'train', 'test'} <= set(index.official.tolist())
@@ -123,12 +147,14 @@ def draw(
     fold: Which turn this is.
 
   Returns:
-    Rows of train, validation and test; and a note.
+    Rows of train, validation and test, a row for each copy of an image; and a
+    note.
 
   Raises:
     ValueError: If an official part is missing, or a part would be empty.
   """
   recipe = PAPERS[mode][index.name]
+  index, source = _copied(index, recipe)
   parts = {p: np.flatnonzero(index.official == p) for p in recipe.official}
   rest = _pool(index, recipe)
   sizes, note = _sizes(index, recipe, rest)
@@ -154,7 +180,7 @@ def draw(
       f'{" and ".join(empty)} without an image. Build the data set with its '
       "official parts and more images, or use mode 'grouped'."
     )
-  return tuple(parts[p] for p in PARTS), note.strip()
+  return tuple(source[parts[p]] for p in PARTS), note.strip()
 
 
 def lots(image_ids: Sequence[str], seed: str) -> np.ndarray:
@@ -164,6 +190,25 @@ def lots(image_ids: Sequence[str], seed: str) -> np.ndarray:
     for i in image_ids
   ]
   return np.frombuffer(b''.join(digests), np.uint64)
+
+
+def _copied(index: Index, recipe: Recipe) -> tuple[Index, np.ndarray]:
+  """The data with copies of what is drawn from, and each record's row."""
+  if not recipe.copies:
+    return index, np.arange(len(index))
+  often = np.ones(len(index), np.int64)
+  pool = _pool(index, recipe)
+  often[pool] = oversampling.often(index.label[pool], recipe.copies)
+  source = np.repeat(np.arange(len(index)), often)
+  number = np.arange(len(source)) - np.repeat(np.cumsum(often) - often, often)
+  names = [
+    f'{index.image_id[r]} {k}' for r, k in zip(source, number, strict=True)
+  ]
+  columns = {
+    field.name: getattr(index, field.name)[source]
+    for field in dataclasses.fields(index)[3:]
+  }
+  return dataclasses.replace(index, image_id=np.array(names), **columns), source
 
 
 def _pool(index: Index, recipe: Recipe) -> np.ndarray:

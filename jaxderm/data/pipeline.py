@@ -43,6 +43,34 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
   return cv2.resize(image, (size, size), interpolation=how)
 
 
+def crop(image: np.ndarray, size: int) -> np.ndarray:
+  """Brings the largest square in the middle to a size, bilinear.
+
+  As Keras' `smart_resize`, which `do2022` used: what lies left and right of the
+  square is lost, and no shape is changed. Like it, this takes single pixels
+  where a picture shrinks, and no means of areas.
+
+  Args:
+    image: uint8 [H, W, 3].
+    size: Pixels of each side.
+
+  Returns:
+    uint8 [size, size, 3].
+  """
+  height, width = image.shape[:2]
+  side = min(height, width)
+  top, left = (height - side) // 2, (width - side) // 2
+  image = image[top : top + side, left : left + side]
+  return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+# How a picture becomes a square, by `data.fit`.
+FITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+  'squeeze': resize,
+  'crop': crop,
+}
+
+
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
   """A mask [H, W] of any two values to uint8 [size, size, 1] of 0 and 1.
 
@@ -57,7 +85,7 @@ class Examples:
   """Records as examples of one size; a random-access source.
 
   Attributes:
-    rows: Which records, in order.
+    rows: Which records, in order; one may be there several times.
   """
 
   def __init__(
@@ -66,23 +94,29 @@ class Examples:
     rows: np.ndarray,
     size: int,
     change: Change | None = None,
+    *,
+    fit: str = 'squeeze',
+    columns: Mapping[str, np.ndarray] | None = None,
   ):
     """Reads nothing yet.
 
     Args:
-      records: Decoded records (data/record.py).
+      records: Decoded records (data/record.py), N of them.
       rows: Indices into `records`.
       size: Pixels of each side.
       change: What is done to each image once it has that size, such as noise.
+      fit: A name in `FITS`; 'crop' is for examples whose masks nobody sees.
+      columns: More entries of each example, by name: of all records, [N, ...].
     """
     self.rows = np.asarray(rows)
     self._records = records
     self._size = size
     self._change = change
-    small = len(self.rows) * size * size * 4 <= CACHE_BYTES
-    self._cache: list[Example | None] | None = (
-      [None] * len(self.rows) if small else None
-    )
+    self._more = {'fit': fit, 'columns': columns or {}}
+    # By row: what is seen several times in an epoch is kept once.
+    self._cache: dict[int, Example] = {}
+    distinct = len(np.unique(self.rows))
+    self._keeps = distinct * size * size * 4 <= CACHE_BYTES
 
   def __len__(self) -> int:
     return len(self.rows)
@@ -97,32 +131,49 @@ class Examples:
 
   def decode(self, i: int) -> Example:
     """The example at `i`, read anew and kept by nobody."""
-    record = self.record(i)
-    image = resize(record['image'], self._size)
+    record, row = self.record(i), int(self.rows[i])
+    image = FITS[self._more['fit']](record['image'], self._size)
     if self._change is not None:
-      image = self._change(image, int(self.rows[i]))
+      image = self._change(image, row)
+    columns = self._more['columns']
     return {
       'image': image,
       'mask': resize_mask(record['mask'][..., 0], self._size),
       'label': np.int32(record['label']),
       'valid': np.float32(1),
+      **{name: column[row] for name, column in columns.items()},
     }
 
   def with_rows(self, rows: np.ndarray) -> 'Examples':
     """Others of the same records."""
-    return Examples(self._records, rows, self._size, self._change)
+    return Examples(self._records, rows, self._size, self._change, **self._more)
 
   def with_change(self, change: Change) -> 'Examples':
     """The same with their images changed."""
-    return Examples(self._records, self.rows, self._size, change)
+    return Examples(self._records, self.rows, self._size, change, **self._more)
 
   def __getitem__(self, i: int) -> Example:
-    if self._cache is not None and self._cache[i] is not None:
-      return self._cache[i]
+    row = int(self.rows[i])
+    if row in self._cache:
+      return self._cache[row]
     example = self.decode(i)
-    if self._cache is not None:
-      self._cache[i] = example
+    if self._keeps:
+      self._cache[row] = example
     return example
+
+
+class Chain:
+  """Several random-access sources, one after the other."""
+
+  def __init__(self, sources: Sequence[Sequence]):
+    """Takes the sources, such as the official parts of a data set."""
+    self._sources = list(sources)
+    self._ends = np.cumsum([len(s) for s in self._sources])
+
+  def __getitem__(self, i: int):
+    which = int(np.searchsorted(self._ends, i, side='right'))
+    start = self._ends[which - 1] if which else 0
+    return self._sources[which][int(i - start)]
 
 
 def _stack(examples: Sequence[Example]) -> Example:

@@ -54,8 +54,8 @@ def load(examples: Examples, mesh: Mesh, threads: int = 2) -> Columns:
     threads: Host threads that decode.
 
   Returns:
-    'image' uint8 [n, H, W, 3], 'mask' uint8 [n, H, W, 1], 'label' int32 [n] and
-    'valid' float32 [n].
+    'image' uint8 [n, H, W, 3], 'mask' uint8 [n, H, W, 1], 'label' int32 [n],
+    'valid' float32 [n] and what else the examples have, [n, ...].
   """
   columns = {
     name: np.empty((len(examples), *shape), dtype)
@@ -91,7 +91,10 @@ def take(columns: Columns, rows: jax.Array, mesh: Mesh) -> Columns:
 
 
 def positions(examples: Examples, among: Examples) -> np.ndarray:
-  """Where the rows of `examples` are among those of `among`, sorted ones."""
+  """Where the rows of `examples` are among those of `among`, sorted ones.
+
+  An image that is seen several times in an epoch is resident once.
+  """
   return np.searchsorted(among.rows, examples.rows).astype(np.int32)
 
 

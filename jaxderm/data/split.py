@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterable
 
 from jaxderm.data import papers
 from jaxderm.data.index import Index
@@ -17,7 +18,8 @@ class Split:
 
   Attributes:
     mode: How it was made: 'grouped', 'official', 'official_clean', 'deploy' or
-      the name of a paper.
+      the name of a paper. Where the paper copied images before it split them,
+      a name is there once for each copy.
     seed: Seed of the draw.
     folds: Number of folds.
     fold: Which of them this is.
@@ -37,6 +39,28 @@ class Split:
   test: tuple[str, ...]
   data_hash: str
   note: str = ''
+
+  def images(self, part: str) -> tuple[str, ...]:
+    """The names of a part, each once."""
+    return tuple(dict.fromkeys(getattr(self, part)))
+
+  def without(self, image_ids: Iterable[str], what: str) -> 'Split':
+    """The split less some images; its note counts those that were in it.
+
+    Args:
+      image_ids: The images to leave out.
+      what: Why, for the note: 'unknown age'.
+    """
+    away = set(image_ids)
+    gone = {i for part in PARTS for i in self.images(part)} & away
+    if not gone:
+      return self
+    kept = {
+      part: tuple(i for i in getattr(self, part) if i not in away)
+      for part in PARTS
+    }
+    note = f'{self.note} Left out {len(gone):,} images of {what}.'.strip()
+    return dataclasses.replace(self, **kept, note=note)
 
   def write(self, path: str | os.PathLike) -> None:
     """Writes JSON, whole or not at all."""
@@ -84,11 +108,14 @@ class Split:
   def verify(self, index: Index) -> None:
     """Raises a ValueError unless this is a split of the data in `index`."""
     seen: dict[str, str] = {}
+    copied = papers.copies(self.mode, index.name)
     for part in PARTS:
       index.rows(getattr(self, part))
       if part == 'test' and papers.validation_is_test(self.mode):
         seen = {i: p for i, p in seen.items() if p != 'validation'}
-      for image_id in getattr(self, part):
+      if copied and part == 'validation':
+        continue  # copies of one image lie on both sides
+      for image_id in self.images(part) if copied else getattr(self, part):
         if image_id in seen:
           raise ValueError(
             f'image {image_id} is in the split twice, in {seen[image_id]} and '

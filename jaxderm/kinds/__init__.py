@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from jaxderm.kinds.classification import classifier
+from jaxderm.kinds.classification import classifier, soft_attention
+from jaxderm.kinds.pairs import discriminant
 from jaxderm.kinds.parts import unknown
 from jaxderm.kinds.segmentation import (
   fuse,
@@ -26,12 +27,14 @@ from jaxderm.kinds.segmentation import (
 __all__ = [
   'KINDS',
   'classifier',
+  'discriminant',
   'fuse',
   'gated',
   'residual',
   'resunet',
   'rfe',
   'segnet',
+  'soft_attention',
   'swinunet',
   'transunet',
   'unet',
@@ -51,4 +54,6 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
   'transunet': transunet,
   'swinunet': swinunet,
   'classifier': classifier,
+  'discriminant': discriminant,
+  'soft_attention': soft_attention,
 }

@@ -13,13 +13,30 @@ import flax.linen as nn
 
 from jaxderm.kinds import KINDS, unknown
 from jaxderm.models import encoders
-from jaxderm.systems import wei2020, yang2021, zarrin2025
+from jaxderm.systems import do2022, le2020, wei2020, yang2021, zarrin2025
 from jaxderm.systems.system import System
 
-__all__ = ['KINDS', 'SYSTEMS', 'System', 'build', 'unknown']
+__all__ = ['KINDS', 'SYSTEMS', 'System', 'build', 'find', 'unknown']
 
-_ROWS = (*yang2021.ROWS, *wei2020.ROWS, *zarrin2025.ROWS)
+_ROWS = (
+  *yang2021.ROWS,
+  *wei2020.ROWS,
+  *do2022.ROWS,
+  *zarrin2025.ROWS,
+  *le2020.ROWS,
+)
 SYSTEMS: dict[str, System] = {system.name: system for system in _ROWS}
+
+
+def find(name: str) -> System:
+  """The row of a system, such as 'wei2020/MobileNetV1'.
+
+  Raises:
+    ValueError: There is no such system; the message lists those that there are.
+  """
+  if name not in SYSTEMS:
+    raise unknown('system', name, SYSTEMS)
+  return SYSTEMS[name]
 
 
 def build(name: str, **changes: Any) -> nn.Module:

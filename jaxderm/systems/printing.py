@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxderm.cost import feature_maps, multiply_adds, parameters, stride
+from jaxderm.cost import example, feature_maps, measure, stride
 from jaxderm.models import encoders
 from jaxderm.systems import System, build
 from jaxderm.thop import operations
@@ -14,23 +15,39 @@ from jaxderm.thop import operations
 def describe(system: System) -> dict[str, Any]:
   """What `python -m jaxderm.systems` prints of a system."""
   network = build(system.name)
-  trainable, everything = parameters(network, system.size)
-  counted = {'trainable': trainable, 'all': everything}[system.printed_kind]
+  cost = measure(network, system.size)
   printed = system.printed
   return {
     'name': system.name,
     'paper': system.paper,
     'task': system.task,
-    'trainable': trainable,
-    'all': everything,
-    'multiply_adds': multiply_adds(network, system.size),
+    'trainable': cost.trainable,
+    'all': cost.all,
+    'all_without_metadata': _without_metadata(network, cost.all),
+    'multiply_adds': cost.multiply_adds,
     'printed': printed,
-    'difference': None if printed is None else counted - printed,
-    'mib': round(4 * everything / 2**20, 1),
+    'difference': (
+      None if printed is None else getattr(cost, system.printed_kind) - printed
+    ),
+    'mib': round(4 * cost.all / 2**20, 1),
     'printed_mib': system.printed_mib,
     'thop_gmacs': _thop_gmacs(system),
     'printed_gmacs': system.printed_gmacs,
   }
+
+
+def _without_metadata(network: nn.Module, everything: int) -> int | None:
+  """All variables of the network with `metadata=0`; None if this is it.
+
+  It lacks the branch and what the logits make of it. Building it would take
+  twice as long.
+  """
+  if 'metadata' not in getattr(network, 'inputs', ()):
+    return None
+  given = example(network, 1)['metadata']
+  branch = jax.eval_shape(network.metadata.init, jax.random.key(0), given)
+  read = network.metadata.hidden * network.classes
+  return everything - sum(x.size for x in jax.tree.leaves(branch)) - read
 
 
 def _thop_gmacs(system: System) -> float | None:
@@ -54,14 +71,12 @@ def describe_encoder(name: str) -> dict[str, Any]:
   maps = feature_maps(encoder, image)
   maps.pop('predictions', None)
   whole = encoder.clone(taps=(list(maps)[-1],))
-  trainable, everything = parameters(whole, size)
+  cost = measure(whole, size)
   return {
     'name': name,
     'origin': getattr(encoder, 'origin', None),
     'normalisation': encoder.normalisation,
-    'trainable': trainable,
-    'all': everything,
-    'multiply_adds': multiply_adds(whole, size),
+    **cost._asdict(),
     'default_taps': list(encoder.taps),
     'taps': [
       {'name': tap, 'stride': stride(size, x.shape[1]), 'width': x.shape[-1]}

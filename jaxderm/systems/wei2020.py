@@ -2,12 +2,54 @@
 
 import functools
 
-from jaxderm.kinds import unet
+from jaxderm.kinds import classifier, discriminant, unet
 from jaxderm.systems.system import System
 
 # The decoder of all systems of `wei2020` but U-Net.
 _wei2020 = functools.partial(unet, bias=False, head_size=3)
+
+
+def _classifier(
+  name: str, encoder: str, printed: int, note: str = ''
+) -> System:
+  """The mean of the encoder's last map and a dense layer of two."""
+  return System(
+    f'wei2020/{name}',
+    'classification',
+    functools.partial(classifier, encoder=encoder, classes=2),
+    printed=printed,
+    printed_kind='all',
+    size=224,
+    note=note,
+  )
+
+
+def _pairs(encoder: str, printed: int) -> System:
+  return System(
+    f'wei2020/DC{encoder}',
+    'pairwise',
+    functools.partial(discriminant, encoder=encoder),
+    printed=printed,
+    size=224,
+    note='printed beside all the variables of those without pairs',
+  )
+
+
 ROWS = (
+  _classifier('MobileNetV1', 'MobileNetV1', 3_230_914),
+  _classifier('DenseNet121', 'DenseNet121', 7_039_554),
+  _classifier(
+    'SqueezeNet',
+    'SqueezeNet11',
+    1_237_498,
+    "on its publisher's 1000 classes, as printed: before a softmax",
+  ),
+  _classifier(
+    'ResNet18', 'PreResNet18', 11_187_915, 'that with pre-activation'
+  ),
+  _classifier('ShuffleNet', 'ShuffleNet', 3_616_946),
+  _pairs('MobileNetV1', 3_736_902),
+  _pairs('DenseNet121', 7_483_782),
   System(
     'wei2020/UNet',
     'segmentation',

@@ -14,7 +14,7 @@ import jax
 
 from jaxderm import host
 from jaxderm.tables import plan as plan_lib
-from jaxderm.tables import plans, printed, render, runs
+from jaxderm.tables import plans, printed, render, results, runs
 from jaxderm.writer import exit_status, replace_text, say
 
 
@@ -143,26 +143,26 @@ def make(arguments: argparse.Namespace) -> int:
   stem = setting.out / f'{paper}_table{number}_{data}'
   stem.parent.mkdir(parents=True, exist_ok=True)
   for row in rows:
-    make_row = _measure if plan.sizes else runs.make
-    results = {
+    make_row = runs.make if plan.scores else _measure
+    found = {
       name: make_row(plan, row, paper, data, name, setting)
       for name in protocols
     }
-    made.append((row, results))
+    made.append((row, found))
     # After each row: a table that is stopped shows what there is.
     table = render.records(plan, lines, made)
     replace_text(stem.with_suffix('.csv'), render.to_csv(table))
     page = _page(plan, paper, number, data, setting, table)
     replace_text(stem.with_suffix('.md'), page)
   say(f'\n{page}\n{stem}.csv')
-  return int(any(r.error for _, results in made for r in results.values()))
+  return int(any(r.error for _, found in made for r in found.values()))
 
 
-def _measure(plan, row, paper, data, name, setting) -> runs.Result:
+def _measure(plan, row, paper, data, name, setting) -> results.Result:
   """A row of a table of sizes, of which nothing is trained."""
   del name
   config = runs.load_config(setting, plan.configs[data], row.system)
-  return runs.measure(row, paper, config.data.size)
+  return results.measure(row, paper, config.data.size)
 
 
 def _list(plan, rows, paper, data, protocols, setting) -> int:

@@ -16,6 +16,9 @@ class Row:
     changes: What is not as in the config.
     columns: Printed column of a score, where a line prints several results.
     members: Systems whose probabilities are averaged, instead of one system.
+    ensemble: Whether the folds of the system are averaged to one prediction of
+      test images that they share.
+    config: File under configs/, where it is not that of the table.
   """
 
   printed: str
@@ -23,6 +26,8 @@ class Row:
   changes: Changes = dataclasses.field(default_factory=dict)
   columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
   members: Sequence[str] = ()
+  ensemble: bool = False
+  config: str = ''
 
   @property
   def systems(self) -> tuple[str, ...]:
@@ -42,6 +47,8 @@ class Plan:
     scale: What a printed score is multiplied by: 1, or 100 for per cent.
     section: What the first column calls each data set, in a table of several.
     one_seed: Whether a row is one member, whatever seeds and folds are asked.
+    splits: Split of a protocol, where it is not that of the paper's other
+      tables.
     sizes: Printed column of the number of parameters, in a table of sizes. With
       no scores nothing is trained.
   """
@@ -53,4 +60,5 @@ class Plan:
   scale: float = 1.0
   section: Mapping[str, str] = dataclasses.field(default_factory=dict)
   one_seed: bool = False
+  splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
   sizes: str = ''

@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 
 from jaxderm.data.papers import PAPERS
-from jaxderm.tables import wei2020, yang2021, zarrin2025
+from jaxderm.tables import do2022, le2020, wei2020, yang2021, zarrin2025
 from jaxderm.tables.plan import Plan
 
 PLANS: Mapping[str, Mapping[str, Plan]] = {
   'yang2021': yang2021.PLANS,
   'wei2020': wei2020.PLANS,
+  'do2022': do2022.PLANS,
   'zarrin2025': zarrin2025.PLANS,
+  'le2020': le2020.PLANS,
 }
 # The split of the honest protocol.
 HONEST = {
   'ph2': 'grouped',
+  'ham10000': 'grouped',
   'isic2016_part1': 'official',
+  'isic2016_part3': 'official',
   'isic2017_part1': 'official',
   'isic2018_task1': 'grouped',
 }

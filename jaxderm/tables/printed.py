@@ -44,11 +44,15 @@ def lines(paper: str, table: str, plan: Plan, data: str) -> dict[str, Line]:
   """The printed lines of a plan by what the paper calls them.
 
   A line's name is its first cells up to the first number, joined by ' / ',
-  without that of the data set.
+  without that of the data set. A year is part of it where the first cell alone
+  names several lines.
   """
   columns = read(paper, table)
   headings = list(columns)
+  first = columns[headings[0]]
   named = 1
+  if headings[1] == 'Year' and len(set(first)) < len(first):
+    named = 2
   while not any(cell[:1].isdigit() for cell in columns[headings[named]]):
     named += 1
   reasons: dict[int, list] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxderm.tables.plan import Plan, Row
 from jaxderm.tables.printed import Line
-from jaxderm.tables.runs import Result
+from jaxderm.tables.results import Result
 
 _SIZES = ('parameters', 'multiply_adds', 'images_per_second')
 

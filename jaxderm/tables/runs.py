@@ -9,24 +9,21 @@ import hashlib
 import json
 import pathlib
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from jaxderm import (
-  cost,
   evaluate,
   fusion,
-  metrics,
   recipe,
-  rows,
   systems,
   train,
   workdirs,
 )
+from jaxderm.tables import results
 from jaxderm.tables.plan import Changes, Plan, Row
 from jaxderm.tables.plans import protocol
 from jaxderm.writer import say, write_json
@@ -55,32 +52,6 @@ class Setting:
   seeds: Sequence[int] = (0,)
   folds: Sequence[int] = (0,)
   changes: Changes = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """What a row came to under one protocol.
-
-  Attributes:
-    scores: {'convention.score': (mean, deviation, low, high)} over members; the
-      deviation is None of one member.
-    members: How many there are.
-    images: Test images of all members together, each counted once.
-    parameters: Trainable ones.
-    multiply_adds: Of an image.
-    speed: Images per second in training, the median of what was logged.
-    error: Why there is nothing, or None.
-    note: What a reader of the numbers should know.
-  """
-
-  scores: Mapping[str, tuple[float, float | None, float, float]]
-  members: int = 0
-  images: int = 0
-  parameters: int | None = None
-  multiply_adds: int | None = None
-  speed: float | None = None
-  error: str | None = None
-  note: str = ''
 
 
 def change(config: ConfigDict, changes: Changes) -> ConfigDict:
@@ -158,7 +129,7 @@ def _evaluate(
 ) -> list[pathlib.Path]:
   """Folders with rows.csv and summary.json, of each run or of their fusion."""
   name = f'evaluation-{_digest(runs[0][0].evaluate.to_dict())}'
-  if plan_row.members:
+  if plan_row.members or plan_row.ensemble:
     folder = runs[0][1].parent / f'fused-{_digest([str(w) for _, w in runs])}'
     folders = [folder / runs[0][1].name / name]
     if not (folders[0] / 'summary.json').exists():
@@ -175,10 +146,14 @@ def _members(plan: Plan, row: Row, paper: str, data: str, name: str, setting):
   """The configs of a row's systems, and the members of each."""
   configs = []
   for system in row.systems:
-    config = load_config(setting, plan.configs[data], system)
+    config = load_config(setting, row.config or plan.configs[data], system)
     config = change(config, protocol(name, paper, data))
+    if name in plan.splits:
+      config = change(config, {'data.split': plan.splits[name]})
     configs.append(change(config, row.changes))
-  if plan.one_seed:
+  if row.ensemble:
+    repeats = {'seeds': setting.seeds[:1], 'folds': setting.folds}
+  elif plan.one_seed:
     repeats = {'seeds': setting.seeds[:1], 'folds': [configs[0].fold]}
   elif configs[0].data.split == 'grouped':
     repeats = {'folds': setting.folds}
@@ -204,7 +179,7 @@ def needed(
 
 def make(
   plan: Plan, row: Row, paper: str, data: str, name: str, setting: Setting
-) -> Result:
+) -> results.Result:
   """A row under one protocol: trained, evaluated, put together.
 
   A run whose loss is no number any more is told, and the table goes on.
@@ -215,81 +190,19 @@ def make(
     for members in runs:
       _train(members)
   except train.NotFiniteError as error:
-    return Result({}, error=str(error).splitlines()[0])
+    return results.Result({}, error=str(error).splitlines()[0])
   if row.members:
     parts = zip(*runs, strict=True)
     folders = [f for part in parts for f in _evaluate(part, row)]
   else:
     folders = _evaluate(runs[0], row)
-  return _together(plan, configs, folders, [w for m in runs for _, w in m])
-
-
-def measure(row: Row, paper: str, size: int) -> Result:
-  """What a row of a table of sizes comes to: as the paper counts it."""
-  system = systems.SYSTEMS[f'{paper}/{row.system}']
-  network = systems.build(system.name)
-  trainable, every = cost.parameters(network, size)
-  return Result(
-    {},
-    parameters=every if system.printed_kind == 'all' else trainable,
-    multiply_adds=cost.multiply_adds(network, size),
-    note=(
-      f'all variables, as printed; {trainable:,} are trained'
-      if system.printed_kind == 'all'
-      else system.note
-    ),
-  )
-
-
-def _together(plan: Plan, configs, folders, trained) -> Result:
-  tables = [rows.read_rows(folder / 'rows.csv') for folder in folders]
-  summaries = [
-    json.loads((folder / 'summary.json').read_text()) for folder in folders
-  ]
-  size = configs[0].data.size
   networks = [
     systems.build(c.model.system, **c.model.changes.to_dict()) for c in configs
   ]
-  return Result(
-    scores=combine(plan, tables, summaries),
-    members=len(folders),
-    images=len({line['image_id'] for table in tables for line in table}),
-    parameters=sum(cost.parameters(n, size)[0] for n in networks),
-    multiply_adds=sum(cost.multiply_adds(n, size) for n in networks),
-    speed=None if len(configs) > 1 else _speed(trained),
+  return results.together(
+    plan,
+    networks,
+    configs[0].data.size,
+    folders,
+    [workdir for members in runs for _, workdir in members],
   )
-
-
-def combine(plan: Plan, tables, summaries) -> dict:
-  """Mean, deviation and interval of each score over members.
-
-  The interval is of the images of all members together, lesions drawn with all
-  their images in all members: of folds it is that of all their test images, of
-  seeds that of the mean over seeds.
-  """
-  joined = [
-    line | {'image_id': f'{line["image_id"]}@{i}'}
-    for i, table in enumerate(tables)
-    for line in table
-  ]
-  resamples = summaries[0]['bootstrap']['resamples']
-  intervals = metrics.summarise(joined, resamples=resamples)['intervals']
-  found = {}
-  for path in plan.scores.values():
-    convention, score = path.split('.')
-    values = [summary[convention][score] for summary in summaries]
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    low, high = intervals[convention][score]
-    found[path] = (float(np.mean(values)), deviation, low, high)
-  return found
-
-
-def _speed(workdirs_: Sequence[pathlib.Path]) -> float | None:
-  """Images per second in training, but for what was first compiled."""
-  speeds = []
-  for workdir in workdirs_:
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    events = [json.loads(line) for line in lines]
-    told = [e['images_per_second'] for e in events if e['kind'] == 'train']
-    speeds += told[1:] or told
-  return float(np.median(speeds)) if speeds else None
