@@ -40,7 +40,7 @@ def get_config(system: str = 'DCMobileNetV1'):
   config.monitor.plateau_patience = 3
   config.monitor.plateau_factor = 0.5
   config.monitor.plateau_min_delta = 1e-4
-  # A step on pairs sees twice the images: as many steps as for the others.
+  # A step on pairs sees twice the images; it takes as many steps as the others.
   config.epochs = dict(pairwise=100, classification=50)[config.task]
   config.monitor.every = dict(pairwise=2, classification=1)[config.task]
   return config

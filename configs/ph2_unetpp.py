@@ -9,7 +9,7 @@ Ours, with its command, machine and time: docs/results.md.
 After ':' goes the system: EfficientUNetPlusPlus, XceptionUNetPlusPlus,
 UNetPlusPlus, UNet, SegNet, HRNet, or of the ablation (table 2)
 EfficientNetUNet, EfficientNetInception, EfficientNetXception. Table 3 changes
-the activation: `python -m jaxderm.tables yang2021 --table=3`. `--config.data.split=yang2021` takes
+`--set=model.changes.activation=mish`. `--config.data.split=yang2021` takes
 the paper's random 160/40 split instead of a fold.
 """
 

@@ -22,6 +22,12 @@ from jaxderm.writer import exit_status
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'A file under configs/; ":NAME" after it picks a system.'
 )
+_SET = flags.DEFINE_multi_string(
+  'set',
+  [],
+  'KEY=VALUE, such as model.changes.activation=mish: also of keys that a '
+  'section does not have yet.',
+)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 _MODE = flags.DEFINE_enum(
   'mode',
@@ -106,6 +112,7 @@ def run() -> int:
   config = _CONFIG.value
   if config is None:
     config = saved_config(workdir)
+  config = recipe.change(config, recipe.read_changes(_SET.value))
   # Imported where they are needed: orbax, grain and tfds take seconds.
   if _MODE.value == 'predict':
     from jaxderm import predict
@@ -214,7 +221,8 @@ def parse(argv: list[str]) -> list[str]:
   except (AttributeError, KeyError) as error:
     # A key set by the config file, or one given behind it.
     found = re.search('Key "(.+?)" does not exist', str(error))
-    message = _unknown_key([found[1]] if found else _keys_given(argv))
+    given = [found[1]] if found else _keys_given(argv)
+    message = _unknown_key(given) or _lacking_key(given, str(error))
     message = message or f'{type(error).__name__}: {error}'
   except (flags.Error, ValueError, TypeError, OSError) as error:
     # The message may hold a traceback of the config file; its end says it.
@@ -241,6 +249,14 @@ def _unknown_key(given: list[str]) -> str | None:
         + f' The keys are {", ".join(keys)}, and what is named in '
         + f'{", ".join(recipe.OPEN_SECTIONS)}.'
       )
+  return None
+
+
+def _lacking_key(given: list[str], told: str) -> str | None:
+  """For keys that only some configs have; `told` names the last part."""
+  for key in given:
+    if repr(key.rpartition('.')[2]) in told:
+      return f'this config does not set {key!r}; give it as --set={key}=VALUE.'
   return None
 
 

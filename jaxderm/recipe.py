@@ -4,7 +4,9 @@ A file under `configs/` starts from `default()` and changes values. The keys
 are locked: a misspelt one is an error that lists the right ones.
 """
 
+import ast
 import json
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict, config_dict
 
@@ -182,3 +184,39 @@ def differences(saved: dict, given: dict) -> list[str]:
     if saved.get(key, absent) != given.get(key, absent)
     and not within(key, FREE_KEYS)
   ]
+
+
+def read_changes(given: Sequence[str]) -> dict[str, object]:
+  """{'data.size': 128} of 'data.size=128'; what is no literal is text."""
+  changes = {}
+  for text in given:
+    key, equals, value = text.partition('=')
+    if not equals:
+      raise ValueError(f'--set {text}: expected KEY=VALUE.')
+    try:
+      changes[key] = ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+      changes[key] = value
+  return changes
+
+
+def change(config: ConfigDict, changes: Mapping[str, object]) -> ConfigDict:
+  """A copy of a config with keys 'a.b' set; a section is replaced whole.
+
+  Raises:
+    ValueError: There is no such key.
+  """
+  config = config.copy_and_resolve_references()
+  for key, value in changes.items():
+    *path, last = key.split('.')
+    node = config
+    for name in path:
+      node = node.get(name) if isinstance(node, ConfigDict) else None
+    known = isinstance(node, ConfigDict) and last in node
+    if not known and not within(key, OPEN_SECTIONS):
+      raise ValueError(
+        f'--set {key}: no such key of a config; recipe.py lists them.'
+      )
+    with config.unlocked():
+      node[last] = ConfigDict(value) if isinstance(value, dict) else value
+  return config

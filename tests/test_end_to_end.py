@@ -209,6 +209,11 @@ def test_the_notebook_runs_top_to_bottom(tmp_path):
       '/nowhere',
     ),
     (['--config.optim.schedule.powr=2'], 'powr'),
+    (
+      ['--config.model.changes.activation=mish'],
+      '--set=model.changes.activation=VALUE',
+    ),
+    (['--set=model.changes.activation=mich'], 'mish'),
     (['--config.task=segmentaton'], 'segmentation'),
     (['--config.data.colour=gray'], 'grey_world'),
     (['--config.precision=float16'], 'bfloat16'),

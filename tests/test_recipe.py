@@ -520,3 +520,25 @@ def test_space_for_three_checkpoints(free, fits, tmp_path, monkeypatch):
   else:
     with pytest.raises(OSError, match='75 MiB free.*need 76 MiB'):
       workdirs.check_space(tmp_path, state)
+
+
+def test_changes_of_a_config():
+  config = recipe.default()
+  changed = recipe.change(config, {'loss': {'name': 'bce'}, 'data.size': 32})
+  assert changed.loss.to_dict() == {'name': 'bce'}
+  assert (changed.data.size, config.data.size) == (32, 128)
+  assert recipe.change(config, {'loss.alpha': 0.5}).loss.alpha == 0.5
+  for key in ('data.sise', 'data.size.x', 'sise'):
+    with pytest.raises(ValueError, match=f'--set {key}: no such key'):
+      recipe.change(config, {key: 1})
+
+
+def test_changes_as_a_person_writes_them():
+  given = ['data.size=32', 'loss.name=bce', 'evaluate.views=("hflip",)']
+  assert recipe.read_changes(given) == {
+    'data.size': 32,
+    'loss.name': 'bce',
+    'evaluate.views': ('hflip',),
+  }
+  with pytest.raises(ValueError, match='--set data.size: expected KEY=VALUE'):
+    recipe.read_changes(['data.size'])

@@ -14,7 +14,7 @@ from conftest import real_data
 from made_rows import row as image
 from programs import ROOT, environment
 
-from jaxderm import class_metrics, evaluate, metrics, recipe, systems
+from jaxderm import class_metrics, evaluate, metrics, systems
 from jaxderm.tables import plans, printed, render, results, runs
 from jaxderm.tables.__main__ import main
 from jaxderm.tables.plan import Plan, Row
@@ -151,17 +151,6 @@ def test_folds_where_there_are_no_official_test_images(tmp_path):
 def test_a_summary_says_how_it_was_made(program, expected, monkeypatch):
   monkeypatch.setattr(sys, 'argv', [program, '--table=4'])
   assert evaluate._command() == f'{expected} --table=4'
-
-
-def test_changes_of_a_config():
-  config = recipe.default()
-  changed = runs.change(config, {'loss': {'name': 'bce'}, 'data.size': 32})
-  assert changed.loss.to_dict() == {'name': 'bce'}
-  assert (changed.data.size, config.data.size) == (32, 128)
-  assert runs.change(config, {'loss.alpha': 0.5}).loss.alpha == 0.5
-  for key in ('data.sise', 'data.size.x', 'sise'):
-    with pytest.raises(ValueError, match=f'--set {key}: no such key'):
-      runs.change(config, {key: 1})
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """`python -m jaxderm.tables PAPER --table=N`: a printed table, and ours."""
 
 import argparse
-import ast
 import datetime
 import pathlib
 import platform
@@ -12,7 +11,7 @@ from importlib import metadata
 
 import jax
 
-from jaxderm import host
+from jaxderm import host, recipe
 from jaxderm.tables import plan as plan_lib
 from jaxderm.tables import plans, printed, render, results, runs
 from jaxderm.writer import exit_status, replace_text, say
@@ -89,20 +88,6 @@ def _numbers(text: str) -> list[int]:
     raise argparse.ArgumentTypeError(f'{text!r} is not like 0,1,2') from None
 
 
-def _changes(given: Sequence[str]) -> dict[str, object]:
-  """{'data.size': 128} of 'data.size=128'; what is no literal is text."""
-  changes = {}
-  for text in given:
-    key, equals, value = text.partition('=')
-    if not equals:
-      raise ValueError(f'--set {text}: expected KEY=VALUE.')
-    try:
-      changes[key] = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-      changes[key] = value
-  return changes
-
-
 def _rows(plan: plan_lib.Plan, wanted: Sequence[str]) -> list[plan_lib.Row]:
   """The rows of those systems or printed names; all if none is wanted.
 
@@ -132,7 +117,7 @@ def make(arguments: argparse.Namespace) -> int:
     manual_dir=arguments.manual_dir,
     seeds=arguments.seeds,
     folds=arguments.folds,
-    changes=_changes(arguments.changes),
+    changes=recipe.read_changes(arguments.changes),
   )
   protocols = arguments.protocols if plan.scores else ['ours']
   if arguments.list:

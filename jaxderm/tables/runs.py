@@ -54,28 +54,6 @@ class Setting:
   changes: Changes = dataclasses.field(default_factory=dict)
 
 
-def change(config: ConfigDict, changes: Changes) -> ConfigDict:
-  """A copy of a config with keys 'a.b' set; a section is replaced whole.
-
-  Raises:
-    ValueError: There is no such key.
-  """
-  config = config.copy_and_resolve_references()
-  for key, value in changes.items():
-    *path, last = key.split('.')
-    node = config
-    for name in path:
-      node = node.get(name) if isinstance(node, ConfigDict) else None
-    known = isinstance(node, ConfigDict) and last in node
-    if not known and not recipe.within(key, recipe.OPEN_SECTIONS):
-      raise ValueError(
-        f'--set {key}: no such key of a config; recipe.py lists them.'
-      )
-    with config.unlocked():
-      node[last] = ConfigDict(value) if isinstance(value, dict) else value
-  return config
-
-
 def load_config(setting: Setting, name: str, system: str) -> ConfigDict:
   """The config of a file and a system.
 
@@ -90,7 +68,7 @@ def load_config(setting: Setting, name: str, system: str) -> ConfigDict:
     )
   config = runpy.run_path(str(path))['get_config'](system)
   given = {'data.manual_dir': setting.manual_dir, **setting.changes}
-  return change(config, given)
+  return recipe.change(config, given)
 
 
 def _digest(content: Any) -> str:
@@ -147,10 +125,10 @@ def _members(plan: Plan, row: Row, paper: str, data: str, name: str, setting):
   configs = []
   for system in row.systems:
     config = load_config(setting, row.config or plan.configs[data], system)
-    config = change(config, protocol(name, paper, data))
+    config = recipe.change(config, protocol(name, paper, data))
     if name in plan.splits:
-      config = change(config, {'data.split': plan.splits[name]})
-    configs.append(change(config, row.changes))
+      config = recipe.change(config, {'data.split': plan.splits[name]})
+    configs.append(recipe.change(config, row.changes))
   if row.ensemble:
     repeats = {'seeds': setting.seeds[:1], 'folds': setting.folds}
   elif plan.one_seed:
