@@ -173,11 +173,18 @@ def within(key: str, sections: tuple[str, ...]) -> bool:
 
 
 def differences(saved: dict, given: dict) -> list[str]:
-  """'key: saved -> given' for each key that makes two configs two runs."""
+  """'key: saved -> given' for each key that makes two configs two runs.
+
+  A key that is younger than the saved config had its default then.
+  """
   # As JSON has them: a tuple comes back as a list.
-  given = json.loads(json.dumps(given))
-  saved, given = flatten(saved), flatten(given)
-  absent = '(absent)'
+  given, usual = (
+    flatten(json.loads(json.dumps(config)))
+    for config in (given, default().to_dict())
+  )
+  saved = flatten(saved)
+  younger = {k: v for k, v in usual.items() if k not in saved and k in given}
+  saved, absent = younger | saved, '(absent)'
   return [
     f'{key}: {saved.get(key, absent)!r} -> {given.get(key, absent)!r}'
     for key in sorted(saved | given)

@@ -126,6 +126,15 @@ def test_equal_configs_do_not_differ():
   assert recipe.differences(changed(), changed()) == []
 
 
+def test_a_run_that_is_older_than_a_key_had_its_default():
+  saved, given = changed(), changed()
+  del saved['data']['fit'], saved['monitor']['plateau_mode']
+  assert recipe.differences(saved, given) == []
+  given['data']['fit'] = 'crop'
+  told = recipe.differences(saved, given)
+  assert told == ["data.fit: 'squeeze' -> 'crop'"]
+
+
 def test_differences_name_nested_keys_in_order():
   given = changed(seed=3, optim__learning_rate=0.5, data__augment__hflip__p=0.3)
   told = recipe.differences(changed(data__augment__hflip__p=0.5), given)
