@@ -14,7 +14,7 @@ from conftest import real_data
 from made_rows import row as image
 from programs import ROOT, environment
 
-from jaxderm import class_metrics, evaluate, metrics, systems
+from jaxderm import class_metrics, evaluate, metrics, rows, systems
 from jaxderm.tables import plans, printed, render, results, runs
 from jaxderm.tables.__main__ import main
 from jaxderm.tables.plan import Plan, Row
@@ -221,6 +221,26 @@ def test_scores_of_classes_over_members():
   lines = {'it': printed.Line({'Acc': '0.9', 'c': '0.8'})}
   table = render.records(plan, lines, [(Row('it'), {'honest': made})])
   assert [record['c'] for record in table] == ['0.8', '']
+
+
+def test_a_row_of_classes_is_read_from_its_folders(tmp_path):
+  plan = Plan('', {}, (), {'Acc': 'scores.accuracy'})
+  shares = (0.9, 0.2)
+  for i, share in enumerate(shares):
+    table = [guess('x', 'a', 0.9), guess('y', 'b', share)]
+    summary = class_metrics.summarise(table, resamples=50)
+    (tmp_path / str(i)).mkdir()
+    rows.write_rows(tmp_path / str(i) / 'rows.csv', table, ('label',))
+    (tmp_path / str(i) / 'summary.json').write_text(json.dumps(summary))
+    told = [{'kind': 'train', 'images_per_second': v} for v in (1, 8)]
+    lines = '\n'.join(json.dumps(line) for line in told)
+    (tmp_path / str(i) / 'metrics.jsonl').write_text(lines)
+  folders = [tmp_path / str(i) for i in range(len(shares))]
+  network = systems.build('wei2020/SqueezeNet')
+  made = results.together(plan, [network], 32, folders, folders)
+  assert made.scores['scores.accuracy'][0] == 0.75  # y is right in the second
+  assert (made.members, made.images, made.speed) == (2, 2, 8)
+  assert made.parameters == 1_237_498
 
 
 def guess(name, label, a):

@@ -12,10 +12,13 @@ import numpy as np
 from jaxderm import class_metrics, cost, metrics, rows, systems
 from jaxderm.tables.plan import Plan, Row
 
-_SUMMARISE = {
-  'segmentation': metrics.summarise,
-  'classification': class_metrics.summarise,
-  'pairwise': class_metrics.summarise,
+# Of a task: what its rows hold beside the ids, and their scores.
+_SEGMENTED = (rows.COUNTS, metrics.summarise)
+_CLASSIFIED = (('label',), class_metrics.summarise)
+_SCORES = {
+  'segmentation': _SEGMENTED,
+  'classification': _CLASSIFIED,
+  'pairwise': _CLASSIFIED,
 }
 
 
@@ -78,12 +81,13 @@ def together(
     folders: With `rows.csv` and `summary.json`, one for each member.
     trained: Folders of the runs.
   """
-  tables = [rows.read_rows(folder / 'rows.csv') for folder in folders]
+  needed, summarise = _SCORES[networks[0].task]
+  tables = [rows.read_rows(f / 'rows.csv', needed) for f in folders]
   summaries = [
     json.loads((folder / 'summary.json').read_text()) for folder in folders
   ]
   return Result(
-    scores=combine(plan, tables, summaries, _SUMMARISE[networks[0].task]),
+    scores=combine(plan, tables, summaries, summarise),
     members=len(folders),
     images=len({line['image_id'] for table in tables for line in table}),
     parameters=sum(cost.parameters(n, size)[0] for n in networks),
