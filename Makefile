@@ -8,6 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Most tests trace networks, on one core each; a file's tests share what they made.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: demo test test-all benchmark lint clean
 
@@ -15,10 +17,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m jaxderm.main --config=configs/synthetic.py --workdir=$(DEMO)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 
 benchmark: $(VENV)/.installed-benchmark
 	rm -rf runs/benchmark-quick

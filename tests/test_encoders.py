@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import draw, quick_jit
+from families import EVERY
 
 from jaxderm.cost import feature_maps
 from jaxderm.data import colour
@@ -104,7 +105,7 @@ def test_size(name):
   assert (count(variables['params']), count(variables)) == SIZES[name]
 
 
-@pytest.mark.parametrize('name', encoders.__all__)
+@pytest.mark.parametrize('name', EVERY)
 @pytest.mark.parametrize('side', SIDES)
 def test_pyramid_halves(name, side):
   encoder = getattr(encoders, name)()
@@ -121,7 +122,7 @@ def test_pyramid_halves(name, side):
       assert np.floor(half) - 3 <= coarse.shape[axis] <= np.ceil(half)
 
 
-@pytest.mark.parametrize('name', encoders.__all__)
+@pytest.mark.parametrize('name', EVERY)
 def test_nothing_is_built_after_the_last_tap(name):
   """And a tap is the same wherever it stands in the list of those wanted."""
   taps = getattr(encoders, name)().taps
@@ -141,7 +142,7 @@ def test_nothing_is_built_after_the_last_tap(name):
   assert [x.shape for x in backwards] == [x.shape for x in pyramid[:2]]
 
 
-@pytest.mark.parametrize('name', encoders.__all__)
+@pytest.mark.parametrize('name', EVERY)
 def test_without_taps_every_map_has_its_name(name):
   encoder = getattr(encoders, name)()
   side = enough(name, (64, 64))

@@ -9,6 +9,7 @@ import numpy as np
 import parity
 import pytest
 from compiling import draw, quick_jit
+from families import member
 
 from jaxderm import folding, inference, sharding, systems, task
 from jaxderm.models import encoders
@@ -80,7 +81,7 @@ def test_every_encoder_is_counted():
   assert {name[: len('MobileNetV1x')] for name in rest} == SAME
 
 
-@pytest.mark.parametrize('name', NORMS)
+@pytest.mark.parametrize('name', [member(name) for name in NORMS])
 def test_how_many_fold(name):
   assert count(getattr(encoders, name)()) == NORMS[name]
 

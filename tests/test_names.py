@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from families import FAMILIES, member
 
 from jaxderm.models import encoders
 from jaxderm.models.encoders.efficientnet import Normalization
@@ -14,16 +15,8 @@ from jaxderm.pretrained.fit import fit, rename
 from jaxderm.pretrained.table import norms, places, source
 
 IMAGE = jax.ShapeDtypeStruct((1, 75, 75, 3), jnp.float32)
-FAMILIES = {}
-for _name in encoders.__all__:
-  FAMILIES.setdefault(type(getattr(encoders, _name)()), []).append(_name)
-# One member of each, and then the others, which take longer than they tell.
-FIRST = {
-  next(name for name in members if 'Large' not in name)
-  for members in FAMILIES.values()
-}
 CASES = [
-  pytest.param(name, each, marks=[] if name in FIRST else [pytest.mark.slow])
+  member(name, each)
   for name in encoders.__all__
   for each in names.of(getattr(encoders, name)())
 ]
