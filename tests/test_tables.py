@@ -1,6 +1,7 @@
 """Tables of the papers: what they compare, what is printed, what is ours."""
 
 import csv
+import dataclasses
 import json
 import signal
 import subprocess
@@ -223,24 +224,42 @@ def test_scores_of_classes_over_members():
   assert [record['c'] for record in table] == ['0.8', '']
 
 
+def write_classes(folder, share):
+  """A folder of a scored run: two images, of which y may be right."""
+  table = [guess('x', 'a', 0.9), guess('y', 'b', share)]
+  summary = class_metrics.summarise(table, resamples=50)
+  folder.mkdir()
+  rows.write_rows(folder / 'rows.csv', table, ('label',))
+  (folder / 'summary.json').write_text(json.dumps(summary))
+  told = [{'kind': 'train', 'images_per_second': v} for v in (1, 8)]
+  lines = '\n'.join(json.dumps(line) for line in told)
+  (folder / 'metrics.jsonl').write_text(lines)
+  return folder
+
+
 def test_a_row_of_classes_is_read_from_its_folders(tmp_path):
   plan = Plan('', {}, (), {'Acc': 'scores.accuracy'})
-  shares = (0.9, 0.2)
-  for i, share in enumerate(shares):
-    table = [guess('x', 'a', 0.9), guess('y', 'b', share)]
-    summary = class_metrics.summarise(table, resamples=50)
-    (tmp_path / str(i)).mkdir()
-    rows.write_rows(tmp_path / str(i) / 'rows.csv', table, ('label',))
-    (tmp_path / str(i) / 'summary.json').write_text(json.dumps(summary))
-    told = [{'kind': 'train', 'images_per_second': v} for v in (1, 8)]
-    lines = '\n'.join(json.dumps(line) for line in told)
-    (tmp_path / str(i) / 'metrics.jsonl').write_text(lines)
-  folders = [tmp_path / str(i) for i in range(len(shares))]
+  folders = [write_classes(tmp_path / 'a', 0.9)]
+  folders.append(write_classes(tmp_path / 'b', 0.2))
   network = systems.build('wei2020/SqueezeNet')
   made = results.together(plan, [network], 32, folders, folders)
   assert made.scores['scores.accuracy'][0] == 0.75  # y is right in the second
   assert (made.members, made.images, made.speed) == (2, 2, 8)
   assert made.parameters == 1_237_498
+
+
+def test_an_ensemble_of_folds_takes_all_their_networks(tmp_path, monkeypatch):
+  plan = plans.PLANS['le2020']['7']
+  row = next(row for row in plan.rows if row.printed == 'Ensemble')
+  plan = dataclasses.replace(plan, scores={'Acc': 'scores.accuracy'})
+  changes = {'model.system': 'le2020/MobileNet', 'data.size': 32}
+  wanted = setting(tmp_path, seeds=[0], folds=[0, 1], changes=changes)
+  fused = write_classes(tmp_path / 'fused', 0.2)
+  monkeypatch.setattr(runs, '_train', lambda members: None)
+  monkeypatch.setattr(runs, '_evaluate', lambda members, row: [fused])
+  made = runs.make(plan, row, 'le2020', 'ham10000', 'honest', wanted)
+  assert made.members == 1
+  assert made.parameters == 2 * 3_735_367
 
 
 def guess(name, label, a):

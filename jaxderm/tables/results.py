@@ -76,7 +76,7 @@ def together(
 
   Args:
     plan: Of the table.
-    networks: Of the row, one for each of its systems.
+    networks: Of the row, each that an answer takes.
     size: Side of their images, in pixels.
     folders: With `rows.csv` and `summary.json`, one for each member.
     trained: Folders of the runs.

@@ -177,6 +177,8 @@ def make(
   networks = [
     systems.build(c.model.system, **c.model.changes.to_dict()) for c in configs
   ]
+  if row.ensemble:  # every fold's network answers
+    networks *= len(runs[0])
   return results.together(
     plan,
     networks,
