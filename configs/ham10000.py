@@ -21,6 +21,13 @@ out each:
 `--config.data.split=le2020` is the paper's split, `--folds=0,1,2,3,4` its cross
 validation; `le2020_grouped` is the same without the leaks, for an ensemble of
 folds (`--mode=fuse`).
+
+`--config.data.dilation=20` blackens what is further than 20 pixels from the
+lesion (the paper tries growing radii, and prints none). Masks are those of
+HAM10000_segmentations_lesion_tschandl, or the paper's own: train its U-Net by
+configs/folder.py:le2020/UResNet34 with `--config.data.name=ham10000`, and let
+`--mode=predict` write OTHER/HAM10000_segmentations_lesion_tschandl, once for
+the images of each part; the other files of HAM10000 go into OTHER as they are.
 """
 
 from jaxderm import recipe

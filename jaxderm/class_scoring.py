@@ -69,7 +69,7 @@ class Classes(Scoring):
       {
         'title': pick.title,
         'caption': pick.caption,
-        'image': chosen.record(i)['image'],
+        'image': chosen.picture(i),
       }
       for i, pick in enumerate(picks)
     ]

@@ -28,7 +28,7 @@ from jaxderm import (
   task,
   transfer,
 )
-from jaxderm.data import metadata, noise, pipeline, prepare
+from jaxderm.data import dilation, metadata, noise, pipeline, prepare
 from jaxderm.opening import Data, open_data
 from jaxderm.writer import say
 
@@ -207,6 +207,7 @@ def _check_inputs(config: ConfigDict, network: nn.Module) -> None:
   """Raises ValueError if `data` cannot give what the network is called with."""
   data = config.data
   optim.choose(pipeline.FITS, data.fit, 'data.fit')
+  dilation.check(data.dilation, network.task)
   if data.fit == 'crop' and network.task == 'segmentation':
     raise ValueError(
       "data.fit is 'crop', but masks are of whole images: a network that "

@@ -9,7 +9,7 @@ the network is surest of, right and wrong ones.
 
 import csv
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -222,7 +222,7 @@ def _write_heat_maps(
     picked = np.concatenate([order[right][:SURE], order[~right][:SURE]])
   chosen = examples.subset(picked)
   for i, heat in explainer(chosen, best[picked]):
-    image = as_seen(chosen.record(i)['image'], member.made.config.data)
+    image = as_seen(chosen, i)
     if maps:
       picture = figures.png(class_figures.heat_overlay(image, heat))
     else:
@@ -236,20 +236,18 @@ def _write_heat_maps(
   return len(picked)
 
 
-def as_seen(image: np.ndarray, data: Mapping) -> np.ndarray:
+def as_seen(examples: pipeline.Examples, i: int) -> np.ndarray:
   """An image over which a heat map of the network's input may lie.
 
   Args:
-    image: uint8 [H, W, 3].
-    data: The section `data` of a config.
+    examples: As the network takes them.
+    i: Which of them.
 
   Returns:
-    uint8 [h, w, 3]: all of the image at its own shape, or the square in the
-    middle where the network sees no more.
+    uint8 [h, w, 3]: what the network sees, at the image's own shape; see
+    `Examples.picture`.
   """
-  if data['fit'] != 'squeeze':
-    image = pipeline.FITS[data['fit']](image, min(image.shape[:2]))
-  return figures.shrink(image, [], report.SIDE)[0]
+  return figures.shrink(examples.picture(i), [], report.SIDE)[0]
 
 
 def _pixels(examples: pipeline.Examples) -> np.ndarray:

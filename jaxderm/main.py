@@ -57,6 +57,12 @@ _METADATA = flags.DEFINE_string(
   'predict: a CSV of image_id, age, sex and localization, for networks that '
   'ask for them.',
 )
+_MASKS = flags.DEFINE_string(
+  'masks',
+  None,
+  'predict: a folder of masks of the lesions, for networks that see no more '
+  '(data.dilation).',
+)
 _TAP = flags.DEFINE_string(
   'tap',
   None,
@@ -124,6 +130,7 @@ def run() -> int:
       _OUT.value,
       _CHECKPOINT.value,
       metadata=_METADATA.value,
+      masks=_MASKS.value,
       tap=_TAP.value,
     )
   if _MODE.value == 'explain':
@@ -193,8 +200,9 @@ def check_flags(argv: list[str]) -> None:
     )
   if _WEIGHTS.present and _MODE.value != 'fuse':
     raise ValueError('--weights is for --mode=fuse.')
-  if _METADATA.value and _MODE.value != 'predict':
-    raise ValueError('--metadata is for --mode=predict.')
+  for flag in (_METADATA, _MASKS):
+    if flag.value and _MODE.value != 'predict':
+      raise ValueError(f'--{flag.name} is for --mode=predict.')
   if _TAP.value and _MODE.value not in ('predict', 'explain'):
     raise ValueError('--tap is for --mode=predict and --mode=explain.')
   if _MODE.value == 'predict' and not (_IMAGES.value and _OUT.value):

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from jaxderm.data import (
   build,
   folds,
+  layout,
   leaks,
   metadata,
   oversampling,
@@ -77,6 +78,11 @@ def open_data(
   if found:
     say(f'warning: {told}')
   rows = {part: index.rows(split.images(part)) for part in PARTS}
+  if data.dilation >= 0:
+    notes.append(
+      f'images are black further than {data.dilation} pixels from the lesion'
+    )
+  _check_masks(config, index, np.concatenate([*rows.values()]))
   encoding, columns = None, {}
   if 'metadata' in inputs:
     ages = index.age[rows['train']]
@@ -90,6 +96,7 @@ def open_data(
     rows['train'],
     data.size,
     fit=data.fit,
+    dilation=data.dilation,
     columns=columns,
   )
   parts = {part: train.with_rows(rows[part]) for part in PARTS}
@@ -98,6 +105,34 @@ def open_data(
     notes.append(f'an epoch shows {len(shown):,} images, some several times')
   training = train.with_rows(shown)
   return Data(dataset, index, split, parts, training, tuple(notes), encoding)
+
+
+def _check_masks(config: ConfigDict, index: Index, rows: np.ndarray) -> None:
+  """Raises ValueError if the images at `rows` need masks that are not there.
+
+  What a record has without a mask looks like the mask of an empty image.
+  """
+  radius, whose = config.data.dilation, "its publisher's"
+  if radius >= 0:
+    asks = f'data.dilation={radius}'
+    whose += ', or what --mode=predict of a network that segments writes'
+  elif config.task == 'segmentation':
+    asks = f'task={config.task}'
+  else:
+    return
+  bare = np.unique(rows[~index.has_mask[rows]])
+  if len(bare) and not index.has_mask.any():
+    raise ValueError(
+      f'{asks} needs masks of the lesions, but {index.name} has none. Put them '
+      f'into data.manual_dir ({whose}), or choose other data.'
+    )
+  if len(bare):
+    raise ValueError(
+      f'{asks} needs a mask of every image, but {len(bare)} of the {len(rows)} '
+      f'of {index.name} have none: {layout.some(index.image_id[bare])}. Put '
+      f'theirs into data.manual_dir ({whose}), or leave these images out by '
+      'data.split_file.'
+    )
 
 
 def _shown(

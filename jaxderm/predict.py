@@ -5,15 +5,15 @@ What is made of an image is the task's: `predict_masks`, `predict_classes`.
 
 import csv
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxderm import ensemble, experiment, explain, predict_classes
-from jaxderm.data import pipeline
-from jaxderm.data.record import SUFFIXES, read_image
+from jaxderm.data import dilation, pipeline
+from jaxderm.data.record import SUFFIXES, read_image, read_mask_of
 from jaxderm.predict_masks import Masks
 from jaxderm.writer import say
 
@@ -43,15 +43,47 @@ def _names(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
   return {p: p.stem if stems.count(p.stem) == 1 else p.name for p in paths}
 
 
+def _read(
+  path: pathlib.Path,
+  name: str,
+  masks: Mapping[str, pathlib.Path] | None,
+  data: ConfigDict,
+) -> dict:
+  """An image read from a file, as a record; its mask where there are masks.
+
+  Raises:
+    ValueError, OSError: It or its mask cannot be read; there are masks and it
+      has none, or one that shows no lesion.
+  """
+  image, mask = read_image(path)[0], np.zeros((1, 1), np.uint8)
+  if masks is not None:
+    if name not in masks:
+      raise ValueError(
+        f'{path.name} has no mask in --masks: expected {name}_mask.png or '
+        f'{name}_segmentation.png.'
+      )
+    mask = read_mask_of(masks[name], path, image.shape[:2])
+    small = pipeline.resize_mask(mask, data.size, data.fit)
+    dilation.region(small, data.dilation, path.name)  # raises early
+  return {
+    'image_id': path.name,
+    'image': image,
+    'mask': mask[..., None],
+    'label': -1,
+  }
+
+
 def _examples(
-  images: Sequence[np.ndarray], data: ConfigDict, columns: dict
+  records: Sequence[Mapping], data: ConfigDict, columns: Mapping
 ) -> pipeline.Examples:
-  """Images read from files where training reads records."""
-  nothing = {'mask': np.zeros((1, 1, 1), np.uint8), 'label': -1}
-  records = [{'image': image, **nothing} for image in images]
-  rows = np.arange(len(records))
+  """Records of files as the network takes them."""
   return pipeline.Examples(
-    records, rows, data.size, fit=data.fit, columns=columns
+    records,
+    np.arange(len(records)),
+    data.size,
+    fit=data.fit,
+    dilation=data.dilation,
+    columns=columns,
   )
 
 
@@ -63,6 +95,7 @@ def predict(
   checkpoint: str = 'best',
   *,
   metadata: str | None = None,
+  masks: str | None = None,
   tap: str | None = None,
 ) -> int:
   """Says of every image of a folder what a run has learnt.
@@ -75,10 +108,13 @@ def predict(
       `<name>_overlay.png`, or `<name>_gradcam.png`.
     checkpoint: 'best', 'latest' or a step.
     metadata: A table of the patients, for networks that ask for it.
+    masks: A folder of masks, for networks that see nothing outside them
+      (`data.dilation`).
     tap: The feature map that Grad-CAM explains; see `gradcam.cut`.
 
   Returns:
-    0, or 1 if some image could not be read: the table says which.
+    0, or 1 if some image (or the mask that it needs) could not be read: the
+    table says which.
 
   Raises:
     FileNotFoundError: No images, no run, no checkpoint, no table.
@@ -91,15 +127,17 @@ def predict(
     )
   paths, folder = find_images(images), pathlib.Path(out)
   made = experiment.make(config, workdir)
+  lesions = None
   if config.task == 'segmentation':
-    if metadata or tap:
+    if metadata or masks or tap:
       raise ValueError(
-        '--metadata and --tap are for networks that classify; this one '
-        'segments.'
+        '--metadata, --masks and --tap are for networks that classify; this '
+        'one segments.'
       )
     made, _, mapper, about = _open(made, workdir, checkpoint)
     predictor = Masks(made, mapper, folder)
   else:
+    lesions = predict_classes.open_masks(made, masks)
     predictor, about = _classes(
       made, workdir, checkpoint, folder, metadata, tap
     )
@@ -110,14 +148,17 @@ def predict(
   with (folder / 'predictions.csv').open('w', newline='') as file:
     table = csv.DictWriter(file, columns)
     table.writeheader()
-    for read, row in _rows(predictor, config, paths):
+    for read, row in _rows(predictor, config, paths, lesions):
       table.writerow(row)
       file.flush()
       failed += not read
   done = len(paths) - failed
   say(f'{done} {predictor.what} in {folder}, table predictions.csv')
   if failed:
-    say(f'error: {failed} of {len(paths)} images could not be read')
+    what = 'images could not be read'
+    if lesions is not None:
+      what = 'images or their masks could not be read'
+    say(f'error: {failed} of {len(paths)} {what}')
   return 1 if failed else 0
 
 
@@ -147,7 +188,6 @@ def _classes(
   names = predict_classes.class_names(made, workdir)
   made, variables, mapper, about = _open(made, workdir, checkpoint)
   predictor = predict_classes.Classes(
-    made,
     mapper,
     folder,
     explainer=explain.Explainer(made, variables, tap),
@@ -159,7 +199,10 @@ def _classes(
 
 
 def _rows(
-  predictor: Predictor, config: ConfigDict, paths: Sequence[pathlib.Path]
+  predictor: Predictor,
+  config: ConfigDict,
+  paths: Sequence[pathlib.Path],
+  masks: Mapping[str, pathlib.Path] | None,
 ) -> Iterator[tuple[bool, dict]]:
   """Whether each image could be read, and its row; some images at a time."""
   names, count = _names(paths), config.evaluate.batch_size
@@ -167,15 +210,16 @@ def _rows(
     read = {}
     for path in paths[first : first + count]:
       try:
-        read[path] = read_image(path)[0]
+        read[path] = _read(path, names[path], masks, config.data)
       except (ValueError, OSError) as error:
         say(f'error: {error}')
         yield False, {'image': path.name, 'status': str(error)}
     if not read:
       continue
-    there, images = list(read), list(read.values())
+    there, records = list(read), list(read.values())
     columns, status = predictor.inputs(there)
-    examples = _examples(images, config.data, columns)
+    examples = _examples(records, config.data, columns)
+    images = [record['image'] for record in records]
     stems = [names[path] for path in there]
     for i, row in predictor(examples, images, stems):
       yield True, {'image': there[i].name, 'status': status[i], **row}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxderm import calibration, class_figures
 from jaxderm.checkpoint import load_json
 from jaxderm.class_metrics import PROBABILITY
-from jaxderm.data import build, metadata, pipeline
+from jaxderm.data import build, layout, metadata, pipeline
 from jaxderm.ensemble import Mapper
 from jaxderm.experiment import Experiment
 from jaxderm.explain import Explainer, as_seen
@@ -30,7 +30,6 @@ class Classes:
 
   def __init__(
     self,
-    made: Experiment,
     mapper: Mapper,
     folder: pathlib.Path,
     *,
@@ -42,7 +41,6 @@ class Classes:
     """Takes all that it needs of a trained network.
 
     Args:
-      made: The experiment.
       mapper: Examples to probabilities.
       folder: Where pictures go.
       explainer: Examples to heat maps.
@@ -50,7 +48,7 @@ class Classes:
       temperature: Of the probabilities.
       patients: What is known of the patients, for networks that ask for it.
     """
-    self._config, self._mapper, self._folder = made.config, mapper, folder
+    self._mapper, self._folder = mapper, folder
     self._explainer, self._names = explainer, list(names)
     self._temperature, self._patients = temperature, patients
     self.columns = (
@@ -84,7 +82,7 @@ class Classes:
     best = probability.argmax(1)
     for i, heat in self._explainer(examples, best):
       name = self._names[best[i]]
-      shown = as_seen(images[i], self._config.data)
+      shown = as_seen(examples, i)
       picture = class_figures.explained(
         shown, heat, self._names, probability[i], f'Grad-CAM: {name}'
       )
@@ -113,10 +111,13 @@ class Patients:
     """Entries of a batch of those images, and the status of each.
 
     An image that is not in the table counts as one of unknown age, sex and
-    site, and its status says so.
+    site, and its status says so; likewise what the network was never told of.
     """
     facts = [self._table.get(name, _NOTHING_KNOWN) for name in names]
-    status = ['ok' if k in self._table else WITHOUT_METADATA for k in names]
+    status = [
+      metadata.status(sex, site) if name in self._table else WITHOUT_METADATA
+      for name, (_, sex, site) in zip(names, facts, strict=True)
+    ]
     return {'metadata': self._encoding(*zip(*facts, strict=True))}, status
 
 
@@ -143,6 +144,35 @@ def open_patients(
       )
     return None
   return Patients(metadata.load(workdir), metadata.read(pathlib.Path(path)))
+
+
+def open_masks(
+  made: Experiment, folder: str | None
+) -> dict[str, pathlib.Path] | None:
+  """Masks by name of the image, if the network was trained within masks.
+
+  Raises:
+    ValueError: It was and there are none, or the other way round.
+    FileNotFoundError: There is no such folder.
+  """
+  radius = made.config.data.dilation
+  if radius < 0:
+    if folder is not None:
+      raise ValueError(
+        f'{made.name} was trained on whole images (data.dilation=-1); leave '
+        f'--masks={folder} out.'
+      )
+    return None
+  if folder is None:
+    raise ValueError(
+      f'{made.name} was trained on images that are black further than {radius} '
+      f'pixels from the lesion (data.dilation={radius}). Give --masks=FOLDER '
+      'with NAME_mask.png or NAME_segmentation.png of each image; '
+      '--mode=predict of a network that segments writes the former.'
+    )
+  if not pathlib.Path(folder).is_dir():
+    raise FileNotFoundError(f'--masks={folder} is not a folder.')
+  return layout.masks(pathlib.Path(folder))
 
 
 def class_names(made: Experiment, workdir: pathlib.Path) -> list[str]:

@@ -71,6 +71,9 @@ def default() -> ConfigDict:
     # How an image becomes a square: 'squeeze' keeps all of it, 'crop' keeps its
     # shapes (data/pipeline.py).
     fit='squeeze',
+    # Pixels at that size, from 0: what is further than this from the lesion's
+    # mask is black (data/dilation.py); -1 is off. For classification.
+    dilation=-1,
     batch_size=8,  # images in a step, all devices together
     split='grouped',
     split_file=config_dict.placeholder(str),  # JSON of ids, instead
@@ -211,7 +214,7 @@ def change(config: ConfigDict, changes: Mapping[str, object]) -> ConfigDict:
   """A copy of a config with keys 'a.b' set; a section is replaced whole.
 
   Raises:
-    ValueError: There is no such key.
+    ValueError: There is no such key, or it has values of another type.
   """
   config = config.copy_and_resolve_references()
   for key, value in changes.items():
@@ -225,5 +228,10 @@ def change(config: ConfigDict, changes: Mapping[str, object]) -> ConfigDict:
         f'--set {key}: no such key of a config; recipe.py lists them.'
       )
     with config.unlocked():
-      node[last] = ConfigDict(value) if isinstance(value, dict) else value
+      try:
+        node[last] = ConfigDict(value) if isinstance(value, dict) else value
+      except TypeError as error:
+        raise ValueError(
+          f'--set {key}: {value!r} is of the wrong type: {error}.'
+        ) from error
   return config

@@ -27,6 +27,7 @@ QUICK = [
 # Most networks take half a minute and more to compile on a CPU.
 SLOW = [
   ('folder', 'yang2021/EfficientUNetPlusPlus'),
+  ('folder', 'le2020/UResNet34'),
   ('ham10000', 'MobileNet'),
   ('ham10000_augmented', 'ResNet50Augmented'),
   ('ham10000_soft_attention', 'MobileNetV2'),

@@ -333,3 +333,10 @@ def test_evaluation_sees_each_image_with_its_own_metadata(trained):
 
   np.testing.assert_allclose(actual, probabilities(given), atol=1e-5)
   assert abs(actual - probabilities(given[::-1])).max() > 1e-3
+
+
+def test_status_tells_what_counts_as_other():
+  assert metadata.status('female', 'scalp') == 'ok'
+  assert metadata.status('', 'unknown') == 'ok'
+  told = metadata.status('f', 'moon')
+  assert told == "ok, sex 'f' counts as other, site 'moon' counts as other"

@@ -71,10 +71,15 @@ def expected_probabilities(config, workdir, folder, columns=None):
   made = experiment.make(config, workdir)
   variables, _ = ensemble.load_member(made, workdir, 'best')
   batch = {}
-  pictures = [
-    cv2.imread(str(folder / f'{name}.png'))[..., ::-1] for name in 'abc'
+  records = [
+    {
+      'image': cv2.imread(str(folder / f'{name}.png'))[..., ::-1],
+      'mask': np.zeros((1, 1, 1), np.uint8),
+      'label': -1,
+    }
+    for name in 'abc'
   ]
-  examples = predict._examples(pictures, config.data, columns or {})
+  examples = predict._examples(records, config.data, columns or {})
   for key in made.task.inputs:
     batch[key] = np.stack([examples[i][key] for i in range(3)])
   prepared = made.prepare(batch, None)
@@ -157,18 +162,22 @@ def test_metadata_come_from_a_table(with_metadata, images, tmp_path):
   assert not (tmp_path / 'none').exists()
   table = tmp_path / 'patients.csv'
   table.write_text(
-    'image,age,sex,localization\na.png,80,male,scalp\nc,,female,\n'
+    'image,age,sex,localization\na.png,80,male,moon\nc,,female,\n'
   )
   predict.predict(
     config, workdir, images, tmp_path / 'out', metadata=str(table)
   )
   rows = read(tmp_path / 'out')
   good = [r for r in rows if r['predicted']]
-  assert [r['status'] for r in good] == ['ok', 'ok, without metadata', 'ok']
+  assert [r['status'] for r in good] == [
+    "ok, site 'moon' counts as other",
+    'ok, without metadata',
+    'ok',
+  ]
   from jaxderm.data import metadata
 
   encoded = metadata.load(workdir)(
-    [80, np.nan, np.nan], ['male', '', 'female'], ['scalp', '', '']
+    [80, np.nan, np.nan], ['male', '', 'female'], ['moon', '', '']
   )
   expected = expected_probabilities(
     config, workdir, images, {'metadata': encoded}

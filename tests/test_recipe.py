@@ -410,6 +410,8 @@ def test_wrong_ways_to_evaluate_are_told_before_training(key, value, told):
   [
     ('data.fit', 'stretch', r"data\.fit is 'stretch'.*crop, squeeze"),
     ('data.fit', 'crop', r"data\.fit is 'crop', but masks are of whole images"),
+    ('data.dilation', -2, r'data\.dilation is -2; .*whole number of pixels'),
+    ('data.dilation', 10, r'data\.dilation is 10, but a network that segments'),
     ('data.missing_age', 'zero', r"missing_age is 'zero'.*mean, median, drop"),
     ('monitor.plateau_name', 'auc', r"plateau_name is 'auc'.*dice.*loss"),
     ('monitor.plateau_mode', 'up', r"plateau_mode is 'up'; use 'min' or 'max'"),
@@ -540,6 +542,9 @@ def test_changes_of_a_config():
   for key in ('data.sise', 'data.size.x', 'sise'):
     with pytest.raises(ValueError, match=f'--set {key}: no such key'):
       recipe.change(config, {key: 1})
+  for key, value in (('data.dilation', 1.5), ('data.size', 'x')):
+    with pytest.raises(ValueError, match=f'--set {key}: .* of the wrong type'):
+      recipe.change(config, {key: value})
 
 
 def test_changes_as_a_person_writes_them():

@@ -27,8 +27,10 @@ class Noise(Records):
     }
 
 
-def noise(rows, records=None):
-  return pipeline.Examples(records or Noise(2 * COUNT), np.array(rows), SIZE)
+def noise(rows, records=None, **settings):
+  return pipeline.Examples(
+    records or Noise(2 * COUNT), np.array(rows), SIZE, **settings
+  )
 
 
 @pytest.fixture(scope='module')
@@ -36,10 +38,21 @@ def mesh():
   return sharding.make_mesh()
 
 
-@pytest.mark.parametrize('start', [0, 5])
-def test_batches_are_those_of_the_host(start, mesh):
+class Lesions(Noise):
+  """The same, each with a lesion at one side."""
+
+  def __getitem__(self, i):
+    record = super().__getitem__(i)
+    lesion = np.zeros_like(record['mask'])
+    lesion[:, :5] = 255
+    return record | {'mask': lesion}
+
+
+@pytest.mark.parametrize('start, dilation', [(0, -1), (5, -1), (0, 0)])
+def test_batches_are_those_of_the_host(start, dilation, mesh):
   # Not in the order of the records, and not all of them.
-  mine = noise([7, 3, 11, 20, 0, 9, 8, 25, 1])
+  given = {'records': Lesions(2 * COUNT)} if dilation >= 0 else {}
+  mine = noise([7, 3, 11, 20, 0, 9, 8, 25, 1], dilation=dilation, **given)
   union = resident.union([mine, noise([2, 3, 24])])
   columns = resident.load(union, mesh)
   order = pipeline.order(len(mine), **DRAWN)
@@ -55,6 +68,9 @@ def test_batches_are_those_of_the_host(start, mesh):
       assert value.dtype == expected[name].dtype
       np.testing.assert_array_equal(value, expected[name], err_msg=name)
     seen |= set(np.asarray(batch['label']).tolist())
+    # The right half, where lesions are not.
+    assert bool(batch['image'][:, :, 1].any()) == (dilation < 0)
+    assert batch['image'][:, :, 0].all()
   assert seen == set(mine.rows.tolist())
 
 

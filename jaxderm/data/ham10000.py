@@ -58,7 +58,7 @@ class Ham10000(builder.LesionBuilder):
     masks = layout.find(root, 'HAM10000_segmentations_lesion_tschandl')
     items, notes = layout.pair(
       layout.pictures(*folders),
-      masks and layout.pictures(masks, endings=('_segmentation',)),
+      masks and layout.masks(masks),
       layout.table(table, _COLUMNS, 'image_id'),
       describe,
       name='train',

@@ -15,6 +15,7 @@ __all__ = [
   'by_stem',
   'check_none',
   'find',
+  'masks',
   'need',
   'pair',
   'pictures',
@@ -58,7 +59,9 @@ def need(root: Path, *names: str, get: str) -> Path:
 
 
 def pictures(
-  *folders: Path, endings: Sequence[str] = (''), skip: str = '_superpixels'
+  *folders: Path,
+  endings: Sequence[str] = (''),
+  skip: str | tuple[str, ...] = '_superpixels',
 ) -> dict[str, Path]:
   """Image files by id, which is the name without suffix and ending.
 
@@ -91,6 +94,21 @@ def pictures(
       f'ending in {", ".join(SUFFIXES)} (not in folders of their own).'
     )
   return found
+
+
+def masks(folder: Path) -> dict[str, Path]:
+  """Masks by id, in a folder of a publisher or of `--mode=predict`.
+
+  The latter has NAME_mask.png, and NAME_overlay.png beside it.
+
+  Raises:
+    ValueError: No mask, or two of one id.
+  """
+  return pictures(
+    folder,
+    endings=('_segmentation', '_mask'),
+    skip=('_superpixels', '_overlay'),
+  )
 
 
 def by_stem(rows: Mapping[str, Row]) -> dict[str, Row]:

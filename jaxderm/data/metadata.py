@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -96,8 +96,7 @@ def _place(text: str, names: Sequence[str]) -> int:
 def notes(sex: Sequence[str], site: Sequence[str]) -> list[str]:
   """What a person should know of texts that are not in the vocabularies."""
   told = []
-  for what, texts, names in (('sex', sex, SEXES), ('site', site, SITES)):
-    others = [text for text in texts if not _place(text, names)]
+  for what, others, names in _others(sex, site):
     if others:
       told.append(
         f'{len(others)} images have a {what} that is not one of '
@@ -105,6 +104,23 @@ def notes(sex: Sequence[str], site: Sequence[str]) -> list[str]:
         '"other".'
       )
   return told
+
+
+def status(sex: str, site: str) -> str:
+  """'ok', and what of an image is in no vocabulary and counts as "other"."""
+  told = [
+    f'{what} {others[0]!r} counts as other'
+    for what, others, _ in _others([sex], [site])
+    if others
+  ]
+  return ', '.join(['ok', *told])
+
+
+def _others(
+  sex: Sequence[str], site: Sequence[str]
+) -> Iterator[tuple[str, list[str], Sequence[str]]]:
+  for what, texts, names in (('sex', sex, SEXES), ('site', site, SITES)):
+    yield what, [text for text in texts if not _place(text, names)], names
 
 
 def read(path: pathlib.Path) -> dict[str, tuple[float, str, str]]:

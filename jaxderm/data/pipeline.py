@@ -13,6 +13,7 @@ import grain
 import numpy as np
 
 from jaxderm import sharding
+from jaxderm.data import dilation as dilation_lib
 
 Example = dict[str, np.ndarray]
 # (image of the network's size, its record) to such an image.
@@ -71,14 +72,16 @@ FITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 }
 
 
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
+def resize_mask(
+  mask: np.ndarray, size: int, fit: str = 'squeeze'
+) -> np.ndarray:
   """A mask [H, W] of any two values to uint8 [size, size, 1] of 0 and 1.
 
   A pixel is lesion if half of it is: the nearest source pixel alone would
-  fray the border.
+  fray the border. `fit` is that of the image.
   """
   full = (mask > 0).astype(np.float32)
-  return (resize(full, size) >= 0.5).astype(np.uint8)[..., None]
+  return (FITS[fit](full, size) >= 0.5).astype(np.uint8)[..., None]
 
 
 class Examples:
@@ -96,6 +99,7 @@ class Examples:
     change: Change | None = None,
     *,
     fit: str = 'squeeze',
+    dilation: int = dilation_lib.OFF,
     columns: Mapping[str, np.ndarray] | None = None,
   ):
     """Reads nothing yet.
@@ -105,14 +109,17 @@ class Examples:
       rows: Indices into `records`.
       size: Pixels of each side.
       change: What is done to each image once it has that size, such as noise.
-      fit: A name in `FITS`; 'crop' is for examples whose masks nobody sees.
+      fit: A name in `FITS`, of images and masks; what is scored on masks at
+        their own size needs 'squeeze', which loses nothing of them.
+      dilation: Pixels at `size` that the lesion's mask grows by before all
+        that is outside becomes black, noise included; -1 leaves images whole.
       columns: More entries of each example, by name: of all records, [N, ...].
     """
     self.rows = np.asarray(rows)
     self._records = records
     self._size = size
     self._change = change
-    self._more = {'fit': fit, 'columns': columns or {}}
+    self._fit, self._dilation, self._columns = fit, dilation, columns or {}
     # By row: what is seen several times in an epoch is kept once.
     self._cache: dict[int, Example] = {}
     distinct = len(np.unique(self.rows))
@@ -130,27 +137,70 @@ class Examples:
     return self._records[int(self.rows[i])]
 
   def decode(self, i: int) -> Example:
-    """The example at `i`, read anew and kept by nobody."""
+    """The example at `i`, read anew and kept by nobody.
+
+    Raises:
+      ValueError: All of it would be black; see `dilation`.
+    """
     record, row = self.record(i), int(self.rows[i])
-    image = FITS[self._more['fit']](record['image'], self._size)
+    image = FITS[self._fit](record['image'], self._size)
+    mask = self._mask(record)
     if self._change is not None:
       image = self._change(image, row)
-    columns = self._more['columns']
+    if self._dilation >= 0:
+      image = image * self._region(record, row, mask)
     return {
       'image': image,
-      'mask': resize_mask(record['mask'][..., 0], self._size),
+      'mask': mask,
       'label': np.int32(record['label']),
       'valid': np.float32(1),
-      **{name: column[row] for name, column in columns.items()},
+      **{name: column[row] for name, column in self._columns.items()},
     }
+
+  def picture(self, i: int) -> np.ndarray:
+    """What the example at `i` shows, as large as it is stored.
+
+    Returns:
+      uint8 [h, w, 3]: the image, or the square in its middle where no more is
+      shown; black where the example is. Without `change`.
+    """
+    record, row = self.record(i), int(self.rows[i])
+    image = record['image']
+    if self._fit != 'squeeze':
+      image = FITS[self._fit](image, min(image.shape[:2]))
+    if self._dilation < 0:
+      return image
+    region = self._region(record, row, self._mask(record))
+    region = cv2.resize(
+      region, image.shape[1::-1], interpolation=cv2.INTER_NEAREST
+    )
+    return image * region[..., None]
+
+  def _mask(self, record: Mapping) -> np.ndarray:
+    return resize_mask(record['mask'][..., 0], self._size, self._fit)
+
+  def _region(self, record: Mapping, row: int, mask: np.ndarray) -> np.ndarray:
+    name = record.get('image_id', f'record {row}')
+    return dilation_lib.region(mask, self._dilation, name)
+
+  def _like(self, rows: np.ndarray, change: Change | None) -> 'Examples':
+    return Examples(
+      self._records,
+      rows,
+      self._size,
+      change,
+      fit=self._fit,
+      dilation=self._dilation,
+      columns=self._columns,
+    )
 
   def with_rows(self, rows: np.ndarray) -> 'Examples':
     """Others of the same records."""
-    return Examples(self._records, rows, self._size, self._change, **self._more)
+    return self._like(rows, self._change)
 
   def with_change(self, change: Change) -> 'Examples':
     """The same with their images changed."""
-    return Examples(self._records, self.rows, self._size, change, **self._more)
+    return self._like(self.rows, change)
 
   def __getitem__(self, i: int) -> Example:
     row = int(self.rows[i])

@@ -194,6 +194,31 @@ def read_mask(path: Path) -> np.ndarray:
   return (pixels > 0) * np.uint8(255)
 
 
+def read_mask_of(path: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
+  """Reads and checks the mask of an image.
+
+  Args:
+    path: Of the mask; see `read_mask`.
+    image: Of the image, for messages.
+    size: Height and width of the image.
+
+  Returns:
+    uint8 `[H, W]` of 0 and 255.
+
+  Raises:
+    ValueError: `read_mask` refuses it, or it is not of the image's size.
+  """
+  mask = read_mask(path)
+  if mask.shape != size:
+    sizes = [f'{w} x {h}' for h, w in (size, mask.shape)]
+    raise ValueError(
+      f'{path}: the mask is {sizes[1]} pixels and its image {image} is '
+      f'{sizes[0]}; they must be of one size. Resize neither by hand: take '
+      'both from the same download.'
+    )
+  return mask
+
+
 def make(
   item: Item,
   pixels: np.ndarray,
@@ -233,12 +258,7 @@ def encode(item: Item) -> dict[str, Any]:
       sizes of image and mask differ.
   """
   pixels, stored, source = read_image(item.image)
-  mask = None if item.mask is None else read_mask(item.mask)
-  if mask is not None and mask.shape != pixels.shape[:2]:
-    sizes = [f'{a.shape[1]} x {a.shape[0]}' for a in (pixels, mask)]
-    raise ValueError(
-      f'{item.mask}: the mask is {sizes[1]} pixels and its image {item.image} '
-      f'is {sizes[0]}; they must be of one size. Resize neither by hand: take '
-      'both from the same download.'
-    )
+  mask = None
+  if item.mask is not None:
+    mask = read_mask_of(item.mask, item.image, pixels.shape[:2])
   return make(item, pixels, mask, stored, source)

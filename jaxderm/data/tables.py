@@ -106,7 +106,8 @@ def table(
     if missing := [c for c in columns if c not in names]:
       raise ValueError(
         f'{path}:1: has no column {", ".join(missing)}; its columns are '
-        f'{", ".join(names) or "none"}. Use the file as it was published.'
+        f'{", ".join(names) or "none"}. Name it so in the first line; if this '
+        "is a publisher's file, use it as it was published."
       )
     for values in lines:
       if not any(values):
