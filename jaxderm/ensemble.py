@@ -115,9 +115,14 @@ class Trained:
   chosen: Mapping = dataclasses.field(default_factory=dict)
 
   @property
+  def gives(self) -> str:
+    """'masks' or 'classes': one head of a network for pairs gives classes."""
+    return 'masks' if self.made.task.name == 'segmentation' else 'classes'
+
+  @property
   def shape(self) -> tuple[int, ...]:
     """Of the probabilities of an image."""
-    if self.made.task.name == 'segmentation':
+    if self.gives == 'masks':
       return (self.mapper.size, self.mapper.size, 1)
     return (len(self.data.index.labels),)
 

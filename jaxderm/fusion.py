@@ -24,8 +24,8 @@ Worth = Callable[[np.ndarray], np.ndarray]
 def check(members: Sequence[Trained], part: str) -> None:
   """Raises ValueError unless the members may be scored together on a part.
 
-  They need the same task, data, labels and images, none of which any of them
-  was trained on.
+  They need the same kind of answer, data, labels and images, none of which any
+  of them was trained on.
   """
   first = members[0]
   for member in members:
@@ -45,14 +45,14 @@ def _check_data(first: Trained, member: Trained) -> None:
   both = (first, member)
   indices = [m.data.index for m in both]
   for what, values in (
-    ('tasks', [m.made.task.name for m in both]),
+    ('answers', [m.gives for m in both]),
     ('labels', [', '.join(i.labels) or 'none' for i in indices]),
     ('data', [f'{i.name} of hash {i.hash[:12]}' for i in indices]),
   ):
     if values[0] != values[1]:
       raise ValueError(
         f'{first.workdir} and {member.workdir} have other {what}: {values[0]}, '
-        f'and {values[1]}. Fuse runs of one task on the same data.'
+        f'and {values[1]}. Fuse runs that answer alike on the same data.'
       )
 
 

@@ -317,12 +317,18 @@ def test_other_data_is_refused(trained, changes, told):
     fusion.check([trained[0], other], 'test')
 
 
-def test_another_task_is_refused(trained):
-  task = dataclasses.replace(trained[1].made.task, name='classification')
-  made = dataclasses.replace(trained[1].made, task=task)
-  other = dataclasses.replace(trained[1], made=made)
-  with pytest.raises(ValueError, match='other tasks: segmentation, and class'):
+def with_task(member, name):
+  task = dataclasses.replace(member.made.task, name=name)
+  made = dataclasses.replace(member.made, task=task)
+  return dataclasses.replace(member, made=made)
+
+
+def test_masks_and_classes_are_not_one_answer(trained):
+  other = with_task(trained[1], 'classification')
+  with pytest.raises(ValueError, match='other answers: masks, and classes'):
     fusion.check([trained[0], other], 'test')
+  # Of a network for pairs one head answers, for one image.
+  fusion.check([with_task(trained[0], 'pairwise'), other], 'test')
 
 
 def test_other_sizes_have_no_common_network(runs, tmp_path):
