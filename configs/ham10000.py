@@ -16,7 +16,8 @@ out each:
 - weights of classes: `--config.loss.alpha=equal`; other weights: balanced,
   inverse_sqrt
 - the focal term: `--config.loss.gamma=0.0`
-- the global mean: `--config.model.changes.end=flattened`
+- the global mean: `--config.model.changes.end=flattened` (from 128 pixels on:
+  the last map of 64 is 2x2, of which the 2x2 means are the global one)
 
 `--config.data.split=le2020` is the paper's split, `--folds=0,1,2,3,4` its cross
 validation; `le2020_grouped` is the same without the leaks, for an ensemble of
