@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -133,30 +133,11 @@ def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
     FileNotFoundError: There is no such file of weights.
   """
   use_compilation_cache(config.compilation_cache)
-  name, settings = config.task, config.evaluate
-  optim.choose(task.TASKS, name, 'task')
-  row = systems.SYSTEMS.get(config.model.system)
-  if row is not None and row.task != name:
-    raise ValueError(
-      f'{config.model.system} is a network for {row.task}, but task is '
-      f'{name!r}. Change one of the two.'
-    )
-  optim.choose(step.PRECISIONS, config.precision, 'precision')
-  if not config.optim.learning_rate > 0:
-    raise ValueError(
-      f'optim.learning_rate is {config.optim.learning_rate!r}; it must be '
-      'above 0.'
-    )
-  network = systems.build(config.model.system, **config.model.changes.to_dict())
-  if network.task != name:
-    raise ValueError(
-      f'model.system {config.model.system!r} is for {network.task}, but task '
-      f'is {name!r}. Change one of the two.'
-    )
-  if config.model.norm_momentum is not None:
-    network = network.clone(momentum=config.model.norm_momentum)
-  encoder, model = network.encoder, config.model
-  weights = transfer.load(model.encoder_weights, encoder, workdir)
+  optim.choose(task.TASKS, config.task, 'task')
+  _check_settings(config)
+  network = _build(config)
+  encoder, source = network.encoder, config.model.encoder_weights
+  weights = transfer.load(source, encoder, workdir)
   prepare_fn = prepare.make_prepare(
     config.data.colour,
     config.data.augment.to_dict(),
@@ -167,29 +148,69 @@ def make(config: ConfigDict, workdir: pathlib.Path | None = None) -> Experiment:
   class_weights.asked(config.loss.to_dict())  # raises early
   made_task = _make_task(config, network)
   _check_inputs(config, network)
-  inference.check_views(settings.views)
-  optim.choose(scoring.PLACES, settings.scored_at, 'evaluate.scored_at')
-  optim.choose(pair_heads.CHOICES, settings.head, 'evaluate.head')
-  noise.check(settings.noise)
-  calibration.check(settings.temperature, name)
-  monitor = config.monitor.to_dict()
-  known = ('loss', *made_task.score_names)
-  optim.choose(known, config.monitor.name, 'monitor.name')
-  optim.choose(
-    known, monitor['plateau_name'] or monitor['name'], 'monitor.plateau_name'
-  )
-  monitor.pop('name'), monitor.pop('every'), monitor.pop('plateau_name')
-  # A learning rate in the config, as Keras has it; a share of the first here.
-  monitor['plateau_floor'] /= config.optim.learning_rate
   return Experiment(
     config=config,
     network=network,
     task=made_task,
     prepare=prepare_fn,
     mesh=sharding.make_mesh(),
-    rules=control.Rules(**monitor),
+    rules=_rules(config, ('loss', *made_task.score_names)),
     weights=weights,
   )
+
+
+def _build(config: ConfigDict) -> nn.Module:
+  """The network.
+
+  Raises:
+    ValueError: There is none of that name, or it is for another task.
+  """
+  model = config.model
+  row = systems.SYSTEMS.get(model.system)
+  if row is not None and row.task != config.task:
+    raise ValueError(
+      f'{model.system} is a network for {row.task}, but task is '
+      f'{config.task!r}. Change one of the two.'
+    )
+  network = systems.build(model.system, **model.changes.to_dict())
+  if network.task != config.task:
+    raise ValueError(
+      f'model.system {model.system!r} is for {network.task}, but task '
+      f'is {config.task!r}. Change one of the two.'
+    )
+  if model.norm_momentum is None:
+    return network
+  return network.clone(momentum=model.norm_momentum)
+
+
+def _check_settings(config: ConfigDict) -> None:
+  """Raises ValueError for a value that nothing else looks at before training."""
+  optim.choose(step.PRECISIONS, config.precision, 'precision')
+  if not config.optim.learning_rate > 0:
+    raise ValueError(
+      f'optim.learning_rate is {config.optim.learning_rate!r}; it must be '
+      'above 0.'
+    )
+  settings = config.evaluate
+  inference.check_views(settings.views)
+  optim.choose(scoring.PLACES, settings.scored_at, 'evaluate.scored_at')
+  optim.choose(pair_heads.CHOICES, settings.head, 'evaluate.head')
+  noise.check(settings.noise)
+  calibration.check(settings.temperature, config.task)
+
+
+def _rules(config: ConfigDict, known: Sequence[str]) -> control.Rules:
+  """What validation decides; `known` are the scores that may decide it."""
+  monitor = config.monitor.to_dict()
+  name = monitor.pop('name')
+  optim.choose(known, name, 'monitor.name')
+  optim.choose(
+    known, monitor.pop('plateau_name') or name, 'monitor.plateau_name'
+  )
+  del monitor['every']
+  # A learning rate in the config, as Keras has it; a share of the first here.
+  monitor['plateau_floor'] /= config.optim.learning_rate
+  return control.Rules(**monitor)
 
 
 def _make_task(
