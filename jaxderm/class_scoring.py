@@ -17,6 +17,7 @@ class Classes(Scoring):
   """Classification: the label and the probability of each class."""
 
   needed = ('label',)
+  summarise = staticmethod(class_metrics.summarise)
   ranked_by = 'average precision, mean of the classes'
   chooses = True
 

@@ -33,6 +33,7 @@ class Masks(Scoring):
 
   columns = ('height', 'width', *COUNTS, 'hausdorff', 'hd95')
   needed = COUNTS
+  summarise = staticmethod(metrics.summarise)
   ranked_by = 'mean Jaccard of the images'
 
   def __init__(self, index: Index, threshold: float, size: int | None = None):
@@ -80,10 +81,10 @@ class Masks(Scoring):
     del validation, temperature  # outlines have none
 
     def of_group(part):
-      whole = metrics.summarise(part, resamples=resamples)
+      whole = self.summarise(part, resamples=resamples)
       return {k: whole[k] for k in ('per_image', 'failures', 'intervals')}
 
-    summary = metrics.summarise(rows, resamples=resamples)
+    summary = self.summarise(rows, resamples=resamples)
     by = self._groups(rows)
     summary['groups'] = groups.summarise(rows, by, of_group, smallest)
     return rows, summary

@@ -1,7 +1,7 @@
 """What every task promises to evaluation."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,8 @@ class Scoring:
   Attributes:
     columns: What is measured on each image.
     needed: What rows cannot do without.
+    summarise: (rows, resamples=) to scores with intervals; tables join members
+      by it.
     facts: What a reader must know of the scores.
     ranked_by: Which score says that one prediction is better than another.
     chooses: Whether something is chosen on validation images before scoring.
@@ -24,6 +26,7 @@ class Scoring:
 
   columns: Sequence[str]
   needed: Sequence[str]
+  summarise: Callable[..., dict]
   facts: Mapping
   ranked_by: str
   chooses = False

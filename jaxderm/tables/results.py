@@ -9,17 +9,8 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from jaxderm import class_metrics, cost, metrics, rows, systems
+from jaxderm import cost, rows, scoring, systems
 from jaxderm.tables.plan import Plan, Row
-
-# Of a task: what its rows hold beside the ids, and their scores.
-_SEGMENTED = (rows.COUNTS, metrics.summarise)
-_CLASSIFIED = (('label',), class_metrics.summarise)
-_SCORES = {
-  'segmentation': _SEGMENTED,
-  'classification': _CLASSIFIED,
-  'pairwise': _CLASSIFIED,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +72,13 @@ def together(
     folders: With `rows.csv` and `summary.json`, one for each member.
     trained: Folders of the runs.
   """
-  needed, summarise = _SCORES[networks[0].task]
-  tables = [rows.read_rows(f / 'rows.csv', needed) for f in folders]
+  kind = scoring.SCORINGS[networks[0].task]
+  tables = [rows.read_rows(f / 'rows.csv', kind.needed) for f in folders]
   summaries = [
     json.loads((folder / 'summary.json').read_text()) for folder in folders
   ]
   return Result(
-    scores=combine(plan, tables, summaries, summarise),
+    scores=combine(plan, tables, summaries, kind.summarise),
     members=len(folders),
     images=len({line['image_id'] for table in tables for line in table}),
     parameters=sum(cost.parameters(n, size)[0] for n in networks),
