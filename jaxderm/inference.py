@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxderm import folding, sharding
+from jaxderm.models import forms
 from jaxderm.optim import choose
 from jaxderm.step import Prepare, cast
 from jaxderm.task import Batch, Task
@@ -70,7 +71,11 @@ def make_predict(
   """
   pairs = check_views(views)
 
-  @partial(jax.jit, out_shardings=sharding.by_row(mesh))
+  @partial(
+    jax.jit,
+    out_shardings=sharding.by_row(mesh),
+    compiler_options=forms.compiler_options(),
+  )
   def predict(member, batch):
     batch = prepare(batch, None)
     member = _narrow(member, precision)

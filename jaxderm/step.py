@@ -286,7 +286,9 @@ def make_eval_step(
   """`step(params, batch_stats, batch) -> columns [B]`, with each image's loss."""
   rows = sharding.by_row(mesh)
 
-  @partial(jax.jit, out_shardings=rows)
+  @partial(
+    jax.jit, out_shardings=rows, compiler_options=forms.compiler_options()
+  )
   def step(params, batch_stats, batch):
     batch = prepare(batch, None)
     inputs = cast([batch[name] for name in task.inputs], precision)

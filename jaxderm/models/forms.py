@@ -6,6 +6,7 @@ written there in forms of our own. Accelerators have libraries for them.
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -44,12 +45,35 @@ def form() -> str:
 
 
 def compiler_options() -> dict[str, str] | None:
-  """What XLA is told about a program of gradients.
+  """What XLA is told about a program of a network on this platform.
 
   XLA for the CPU takes barriers out before it fuses. Without them it computes
   the gradient that enters a pool anew for each pixel of a window (a fifth of a
   step of DenseNet121), and what is rematerialised is not.
+
+  It also hands convolutions to YNNPACK, which uses one core of many where a row
+  has few columns or few channels, and is slow at gradients of kernels. They go
+  to Eigen here; products of matrices and sums stay with YNNPACK.
   """
   if jax.default_backend() != 'cpu':
     return None
-  return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
+  options = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
+  return options | (_NO_YNNPACK_CONVOLUTION if _knows_ynnpack() else {})
+
+
+_NO_YNNPACK_CONVOLUTION = {
+  'xla_cpu_experimental_ynn_fusion_type': (
+    'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE'
+  )
+}
+
+
+@functools.cache
+def _knows_ynnpack() -> bool:
+  """Whether this jaxlib has that option: an unknown one would be an error."""
+  try:
+    lowered = jax.jit(lambda: 0).lower()
+    lowered.compile(compiler_options=_NO_YNNPACK_CONVOLUTION)
+  except jax.errors.JaxRuntimeError:
+    return False
+  return True
