@@ -1,9 +1,10 @@
-r"""What three choices save of a whole training step, on this device.
+r"""What four choices save of a whole training step, on this device.
 
   python scripts/steps.py            # prints the table in docs/benchmarks.md
 
 - heap: the process keeps the memory that a step frees (`host.keep_memory`)
 - barriers: XLA leaves them in (`forms.compiler_options`)
+- eigen: it gets the convolutions, not YNNPACK (the same)
 - one by one: not in a `lax.scan` (`dispatch.STEPS`)
 
 Each number is of a process of its own: the median of --steps steps after
@@ -32,7 +33,13 @@ BATCH, WARM = 8, 8
 CHOICES = {
   'heap': ('MobileNetV2', 128),
   'barriers': ('DenseNet121', 128),
+  'eigen': ('yang2021/UNetPlusPlus', 128),
   'one by one': ('yang2021/UNet', 64),
+}
+# The option of XLA that a choice is, where it is one.
+OPTIONS = {
+  'barriers': 'xla_disable_hlo_passes',
+  'eigen': 'xla_cpu_experimental_ynn_fusion_type',
 }
 
 
@@ -60,12 +67,10 @@ def measure(choice, chosen, count):
   if choice != 'heap' or chosen:
     host.keep_memory()
   in_scan = 4 if choice == 'one by one' and not chosen else 1
-  without = choice == 'barriers' and not chosen
-  with mock.patch.object(
-    forms,
-    'compiler_options',
-    (lambda: None) if without else forms.compiler_options,
-  ):
+  options = dict(forms.compiler_options() or {})
+  if not chosen:
+    options.pop(OPTIONS.get(choice), None)
+  with mock.patch.object(forms, 'compiler_options', lambda: options):
     run = program(*CHOICES[choice], in_scan)
     for _ in range(WARM // in_scan):
       run()

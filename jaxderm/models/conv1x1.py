@@ -4,9 +4,8 @@ XLA's gradient of a product of matrices is fast; that of a 1x1 convolution is
 not, nor is that of a product of maps (both up to six times slower on the CPU).
 One thing it leaves open: the kernel's gradient is the transposed input times
 the gradient that enters, or the transpose of their product the other way
-about. On the CPU the product is up to twice as fast where the matrix that is
-read transposed is the narrower one, most of all for channels that are powers
-of two. `scripts/forms.py` measures it.
+about. On the CPU the product is up to twice as fast, at few shapes a little
+slower, where the matrix that is read transposed is the narrower one.
 """
 
 import jax

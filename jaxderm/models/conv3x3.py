@@ -7,7 +7,7 @@ hand them to:
   at once, as twice the channels of a convolution of stride 2, whose kernel
   holds two shifted copies of the kernel and zeros;
 - the gradient of the kernel reads an image that is padded beforehand: the
-  library is up to five times slower where it has to pad by itself.
+  library is up to four times slower where it has to pad by itself.
 
 What was measured is in docs/benchmarks.md; `scripts/forms.py` measures again.
 """
@@ -53,7 +53,8 @@ def _convolve(x: Array, kernel: Array) -> Array:
 
 def _kernel_gradient(x: Array, kernel: Array, dy: Array) -> Array:
   padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  # Or the padding is fused with a transpose that comes next, half as fast.
+  # Fused with the transpose that comes next, the padding takes half as long
+  # again.
   padded = lax.optimization_barrier(padded)
   _, back = jax.vjp(lambda k: _lax(padded, k, padding='VALID'), kernel)
   return back(dy)[0]

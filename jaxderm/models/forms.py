@@ -12,6 +12,12 @@ from collections.abc import Iterator
 import jax
 
 FORMS = ('cpu', 'lax')
+# What of a program YNNPACK gets, if this jaxlib has it: no convolutions.
+_NO_YNNPACK_CONVOLUTION = {
+  'xla_cpu_experimental_ynn_fusion_type': (
+    'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE'
+  )
+}
 _form: contextvars.ContextVar[str | None] = contextvars.ContextVar(
   'form', default=None
 )
@@ -59,13 +65,6 @@ def compiler_options() -> dict[str, str] | None:
     return None
   options = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
   return options | (_NO_YNNPACK_CONVOLUTION if _knows_ynnpack() else {})
-
-
-_NO_YNNPACK_CONVOLUTION = {
-  'xla_cpu_experimental_ynn_fusion_type': (
-    'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE'
-  )
-}
 
 
 @functools.cache
