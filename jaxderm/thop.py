@@ -20,6 +20,7 @@ from jaxderm.models.attention import Softmax
 from jaxderm.models.forms import use_form
 from jaxderm.models.layers import (
   Array,
+  BatchNorm,
   Conv,
   ConvTranspose,
   DepthwiseConv,
@@ -90,7 +91,7 @@ _RULES: dict[type, Callable[[nn.Module, Array, Array], int]] = {
   DepthwiseConv: _products,
   SeparableConv: _separable,
   nn.Dense: _products,
-  nn.BatchNorm: _norm,
+  BatchNorm: lambda module, x, y: 4 * x.size,
   nn.LayerNorm: _norm,
   PReLU: lambda module, x, y: x.size,
   Softmax: _softmax,

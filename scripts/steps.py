@@ -1,10 +1,11 @@
-r"""What four choices save of a whole training step, on this device.
+r"""What five choices save of a whole training step, on this device.
 
   python scripts/steps.py            # prints the table in docs/benchmarks.md
 
 - heap: the process keeps the memory that a step frees (`host.keep_memory`)
 - barriers: XLA leaves them in (`forms.compiler_options`)
 - eigen: it gets the convolutions, not YNNPACK (the same)
+- norm: BatchNorm's gradient is our own (`models/norm.py`)
 - one by one: not in a `lax.scan` (`dispatch.STEPS`)
 
 Each number is of a process of its own: the median of --steps steps after
@@ -19,13 +20,14 @@ import sys
 import time
 from unittest import mock
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from jaxderm import dispatch, host
 from jaxderm.benchmark import ours
 from jaxderm.benchmark.workloads import Workload
-from jaxderm.models import forms
+from jaxderm.models import forms, norm
 from jaxderm.sharding import replicated
 
 BATCH, WARM = 8, 8
@@ -34,6 +36,7 @@ CHOICES = {
   'heap': ('MobileNetV2', 128),
   'barriers': ('DenseNet121', 128),
   'eigen': ('yang2021/UNetPlusPlus', 128),
+  'norm': ('DenseNet121', 128),
   'one by one': ('yang2021/UNet', 64),
 }
 # The option of XLA that a choice is, where it is one.
@@ -70,7 +73,13 @@ def measure(choice, chosen, count):
   options = dict(forms.compiler_options() or {})
   if not chosen:
     options.pop(OPTIONS.get(choice), None)
-  with mock.patch.object(forms, 'compiler_options', lambda: options):
+  flax_s = choice == 'norm' and not chosen
+  with (
+    mock.patch.object(forms, 'compiler_options', lambda: options),
+    mock.patch.object(
+      norm, '_BatchNorm', nn.BatchNorm if flax_s else norm._BatchNorm
+    ),
+  ):
     run = program(*CHOICES[choice], in_scan)
     for _ in range(WARM // in_scan):
       run()

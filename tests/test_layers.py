@@ -310,20 +310,6 @@ def test_a_wrong_name_lists_the_right_ones(make, match):
     make().init(KEY, jnp.ones((1, 4, 4, 3)))
 
 
-@pytest.mark.parametrize(
-  'origin, epsilon, kept', [('keras', 1e-3, 0.99), ('torch', 1e-5, 0.9)]
-)
-def test_batch_norm_of_both_origins(origin, epsilon, kept):
-  norm = layers.BatchNorm(origin)
-  x = jnp.array([0.0, 2.0]).reshape(2, 1, 1, 1)  # mean 1, variance 1
-  variables = norm.init(KEY, x)
-  assert set(variables['params']) == {'scale', 'bias'}
-  _, updated = norm.apply(variables, x, True, mutable=['batch_stats'])
-  np.testing.assert_allclose(updated['batch_stats']['mean'], [1 - kept])
-  y = norm.apply(variables, x)
-  np.testing.assert_allclose(y[1, 0, 0], 2 / np.sqrt(1 + epsilon), rtol=1e-6)
-
-
 def test_torch_pads_both_sides():
   image = jnp.ones((1, 4, 4, 1))
   ones = nn.initializers.ones
@@ -355,24 +341,3 @@ def test_unknown_taps_list_the_known():
 def test_taps_are_a_sequence_of_names(names):
   with pytest.raises(ValueError, match='sequence of names'):
     Taps(names)
-
-
-def test_norm_momentum_is_for_what_is_inside():
-  x = jnp.full((2, 3, 3, 1), 10.0)
-  norm = layers.BatchNorm(momentum=0.999)
-  variables = norm.init(KEY, x)
-
-  def kept():
-    _, updated = norm.apply(variables, x, True, mutable=['batch_stats'])
-    return 1 - float(updated['batch_stats']['mean'][0]) / 10
-
-  with layers.norm_momentum(0.75):
-    assert kept() == pytest.approx(0.75)
-    with layers.norm_momentum(None):
-      assert kept() == pytest.approx(0.999)
-  assert kept() == pytest.approx(0.999)
-  with (
-    pytest.raises(ValueError, match='1.0: expected'),
-    layers.norm_momentum(1.0),
-  ):
-    pass
