@@ -116,6 +116,12 @@ def _phases(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _shifted(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
+  return _sum_of_taps(x, kernel, stride, pads)
+
+
+# Many slices: traced once for all layers of a shape.
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _sum_of_taps(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
   kh, kw = kernel.shape[:2]
   phases, (h, w) = _phases(x, (kh, kw), stride, pads)
   taps = kernel.astype(jnp.float32)
@@ -133,6 +139,7 @@ def _forward(x: Array, kernel: Array, stride: int, pads: Pads):
   return _shifted(x, kernel, stride, pads), (x, kernel)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _backward(stride: int, pads: Pads, saved, dy: Array):
   x, kernel = saved
   # Every tap reads it: once computed, it is not to be computed in each.
@@ -213,4 +220,7 @@ def _kernel_gradient(
 
   taps = [tap(a, b) for a in range(kh) for b in range(kw)]
   taps = lax.optimization_barrier(taps)
-  return jnp.stack([jnp.sum(t, (0, 1, 2)) for t in taps]).reshape(shape)
+  ones = jnp.ones((1, taps[0].size // shape[-1]))
+  # As fast as sums, which YNNPACK would get, each as a program of its own.
+  sums = [ones @ t.reshape(-1, shape[-1]) for t in taps]
+  return jnp.concatenate(sums).reshape(shape)

@@ -12,11 +12,9 @@ from collections.abc import Iterator
 import jax
 
 FORMS = ('cpu', 'lax')
-# What of a program YNNPACK gets, if this jaxlib has it: no convolutions.
-_NO_YNNPACK_CONVOLUTION = {
-  'xla_cpu_experimental_ynn_fusion_type': (
-    'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE'
-  )
+# What of a program YNNPACK gets, if this jaxlib has it: sums.
+_YNNPACK = {
+  'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE'
 }
 _form: contextvars.ContextVar[str | None] = contextvars.ContextVar(
   'form', default=None
@@ -59,12 +57,13 @@ def compiler_options() -> dict[str, str] | None:
 
   It also hands convolutions to YNNPACK, which uses one core of many where a row
   has few columns or few channels, and is slow at gradients of kernels. They go
-  to Eigen here; products of matrices and sums stay with YNNPACK.
+  to Eigen here, and products of matrices too, which are as fast there: a program
+  is read from the cache the sooner, the less of it is YNNPACK's. Sums stay.
   """
   if jax.default_backend() != 'cpu':
     return None
   options = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
-  return options | (_NO_YNNPACK_CONVOLUTION if _knows_ynnpack() else {})
+  return options | (_YNNPACK if _knows_ynnpack() else {})
 
 
 @functools.cache
@@ -72,7 +71,7 @@ def _knows_ynnpack() -> bool:
   """Whether this jaxlib has that option: an unknown one would be an error."""
   try:
     lowered = jax.jit(lambda: 0).lower()
-    lowered.compile(compiler_options=_NO_YNNPACK_CONVOLUTION)
+    lowered.compile(compiler_options=_YNNPACK)
   except jax.errors.JaxRuntimeError:
     return False
   return True
