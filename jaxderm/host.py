@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import pathlib
 import platform
 import sys
@@ -16,6 +17,20 @@ _KEEP = (
 )
 # Bytes of the pieces that the heap begins with.
 _SHELVES = tuple(2**k for k in (32, 30, 28, 26, 24))
+# Objects made before Python looks for cycles among the young ones; how often it
+# has done so before it looks among the older ones, and the oldest.
+_COLLECT = (50_000, 20, 20)
+
+
+def prepare() -> None:
+  """Sets up a process that trains or measures.
+
+  Call it in the main thread, before JAX computes anything.
+  """
+  keep_memory()
+  # Tracing a network makes a million objects that stay. By default Python looks
+  # through them for cycles so often that it takes a quarter of the time.
+  gc.set_threshold(*_COLLECT)
 
 
 @functools.cache

@@ -106,7 +106,7 @@ def saved_config(workdir: pathlib.Path) -> ConfigDict:
 def run() -> int:
   """Does what the flags say; returns the exit status."""
   workdir = pathlib.Path(_WORKDIR.value).absolute()
-  host.keep_memory()
+  host.prepare()
   sharding.join_hosts(
     _COORDINATOR.value,
     _NUM_PROCESSES.value,

@@ -1,11 +1,14 @@
 """What several test files share."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
 os.environ['KERAS_BACKEND'] = 'jax'  # before anything imports keras
+# Most of the time goes into tracing; see `host.prepare`.
+gc.set_threshold(50_000, 20, 20)
 
 
 def real_data(name: str) -> Path:

@@ -1,10 +1,13 @@
 """What a process keeps from one step to the next, in a process of its own."""
 
+import gc
 import json
 import subprocess
 import sys
 
 import pytest
+
+from jaxderm import host
 
 # A step with a block of 256 MiB; the page faults of its later calls, whether it
 # is done when its call returns, and the growth of the process in KiB,
@@ -77,3 +80,16 @@ def test_a_step_uses_the_memory_of_the_one_before(kept, usual):
 def test_a_step_is_run_by_the_thread_that_asks_for_it(kept, usual):
   assert kept['ready'] == [True] * 8
   assert usual['ready'] != [True] * 8
+
+
+def test_cycles_are_looked_for_rarely(monkeypatch):
+  kept, usual = [], gc.get_threshold()
+  monkeypatch.setattr(host, 'keep_memory', lambda: kept.append(True))
+  try:
+    host.prepare()
+    before = gc.get_stats()[0]['collections']
+    made = [[] for _ in range(200_000)]
+    assert gc.get_stats()[0]['collections'] - before <= 5, len(made)
+  finally:
+    gc.set_threshold(*usual)
+  assert kept == [True]

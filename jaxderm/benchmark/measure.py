@@ -228,7 +228,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
   job_path, result_path = map(pathlib.Path, argv)
-  host.keep_memory()  # both sides gain by it
+  host.prepare()  # both sides gain by it
   # What libraries print shall not stand between the lines of the table.
   with contextlib.redirect_stdout(sys.stderr):
     result = run(Job.read(job_path))

@@ -122,7 +122,7 @@ def make(arguments: argparse.Namespace) -> int:
   protocols = arguments.protocols if plan.scores else ['ours']
   if arguments.list:
     return _list(plan, rows, paper, data, protocols, setting)
-  host.keep_memory()
+  host.prepare()
   lines = printed.lines(paper, number, plan, data)
   made = []
   stem = setting.out / f'{paper}_table{number}_{data}'
