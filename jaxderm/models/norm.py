@@ -118,10 +118,10 @@ class _BatchNorm(nn.BatchNorm):
     shape = x.shape[-1:]
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
     var = self.variable('batch_stats', 'var', jnp.ones, shape)
-    scale = jnp.ones(shape)
+    bias = self.param('bias', self.bias_init, shape)
+    scale = jnp.ones_like(bias)
     if self.use_scale:
       scale = self.param('scale', self.scale_init, shape)
-    bias = self.param('bias', self.bias_init, shape)
     if use_running_average:
       return _standardise(x, mean.value, var.value, scale, bias, self.epsilon)
     y, *seen = normalise(x, scale, bias, self.epsilon)
