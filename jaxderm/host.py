@@ -47,7 +47,10 @@ def keep_memory() -> bool:
   have taken a second and a third one; and glibc keeps only what the main thread
   takes. Small pieces come from each thread's own arena: of one for all, the
   threads would wait for each other, the more so the longer its lists are, which
-  compiling makes long.
+  compiling makes long. Each thread also has a cache of small pieces; a chip that
+  aligning a block cuts off may wait there, and the next block then goes to a
+  second place. Beside other processes there were up to four places by chance;
+  GLIBC_TUNABLES=glibc.malloc.tcache_count=0 in the environment leaves one.
 
   Call it in the main thread, before JAX computes anything. Only the first call
   does something.

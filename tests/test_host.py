@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import subprocess
 import sys
 
@@ -9,11 +10,12 @@ import pytest
 
 from jaxderm import host
 
-# A step with a block of 256 MiB; the page faults of its later calls, whether it
-# is done when its call returns, and the growth of the process in KiB,
-# in those calls and in all.
+# Steps with a block of 256 MiB: what the first four and the others touched anew,
+# in blocks, what the process has held at most, and whether a step is done when
+# its call returns. (`ru_maxrss` would be no less than that of the process which
+# starts this one, and that is pytest.)
 _STEPS = """
-import json, resource, sys
+import json, re, resource, sys
 from jaxderm import host
 kept = sys.argv[1] == 'kept' and host.keep_memory()
 import jax, jax.numpy as jnp
@@ -22,25 +24,29 @@ import jax, jax.numpy as jnp
 def step(x):
   return jnp.exp(jnp.outer(x, x)) @ x
 
-def use():
-  return resource.getrusage(resource.RUSAGE_SELF)
+def touched():
+  usage = resource.getrusage(resource.RUSAGE_SELF)
+  return usage.ru_minflt * resource.getpagesize() / 2**28
+
+def held():
+  status = open('/proc/self/status').read()
+  return int(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1]) / 2**18
 
 x = jnp.ones(8192)
-first = use()
+before, least = touched(), held()
 for _ in range(4):
   step(x).block_until_ready()
-before, ready = use(), []
+settled, ready = touched(), []
 for _ in range(8):
   y = step(x)
   ready.append(y.is_ready())
   y.block_until_ready()
-after = use()
 print(json.dumps({
   'kept': kept,
-  'faults': after.ru_minflt - before.ru_minflt,
+  'first': settled - before,
+  'later': touched() - settled,
+  'held': held() - least,
   'ready': ready,
-  'grown': after.ru_maxrss - before.ru_maxrss,
-  'held': after.ru_maxrss - first.ru_maxrss,
 }))
 """
 
@@ -56,9 +62,15 @@ def usual():
 
 
 def steps(how):
+  # Beside other processes a chip of less than 100 bytes, cut off for alignment,
+  # may wait in malloc's cache of its thread while the next step asks for the
+  # block, which then goes elsewhere: two to four places in all, by chance.
+  # Without that cache there is one.
+  environment = {'GLIBC_TUNABLES': 'glibc.malloc.tcache_count=0'}
   done = subprocess.run(
     [sys.executable, '-c', _STEPS, how],
     check=True,
+    env={**os.environ, **environment},
     stdout=subprocess.PIPE,
     text=True,
   )
@@ -67,14 +79,13 @@ def steps(how):
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='glibc is of Linux')
 def test_a_step_uses_the_memory_of_the_one_before(kept, usual):
-  pages = 256 * 2**20 // 4096
   assert kept['kept']
-  assert kept['faults'] < pages / 10, kept
-  assert kept['grown'] < 32 * 1024, kept
+  assert kept['first'] < 1.5, kept
+  assert kept['later'] < 0.1, kept
   # Nothing small has cut a block's place, which would take a new one.
-  assert kept['held'] < 2.5 * 256 * 1024, kept
+  assert kept['held'] < 1.5, kept
   # That the test can fail: without it all pages come anew in each step.
-  assert usual['faults'] > 10 * max(50, kept['faults']), usual
+  assert usual['later'] > 4, usual
 
 
 def test_a_step_is_run_by_the_thread_that_asks_for_it(kept, usual):
