@@ -26,8 +26,8 @@ def load_member(
   checkpoints = Checkpoints(workdir / 'checkpoints')
   try:
     # The schedule's length does not show in the state.
-    like = made.create_state(made.make_optimizer(1)[0])
-    state, _ = checkpoints.restore(like, checkpoint)
+    like = made.plan_state(made.make_optimizer(1)[0])
+    state, _ = checkpoints.restore(like.shapes, checkpoint)
   finally:
     checkpoints.close()
   variables = {'params': state.params, 'batch_stats': state.batch_stats}

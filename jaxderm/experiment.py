@@ -17,6 +17,7 @@ from jaxderm import (
   calibration,
   class_weights,
   control,
+  fresh_state,
   inference,
   optim,
   pair_heads,
@@ -92,9 +93,9 @@ class Experiment:
     )
     return optim.make_optimizer(schedule=schedule, **settings), schedule
 
-  def create_state(
+  def plan_state(
     self, tx: optax.GradientTransformation, encoder: dict | None = None
-  ) -> step.TrainState:
+  ) -> fresh_state.Plan:
     """A fresh state for this config's seed, with an encoder's variables."""
     # Parameters do not depend on the batch size; one row per device will do.
     example = self.example(self.mesh.size)
@@ -102,7 +103,7 @@ class Experiment:
     if self.statistics is not None:
       stats = start.setdefault('batch_stats', {})
       stats['metadata'] = dict(self.statistics)
-    return step.create_state(
+    return fresh_state.plan(
       self.network,
       self.task,
       tx,

@@ -12,7 +12,14 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jaxderm import control, dispatch, experiment, optim, sharding
+from jaxderm import (
+  control,
+  dispatch,
+  experiment,
+  fresh_state,
+  optim,
+  sharding,
+)
 from jaxderm import step as step_lib
 from jaxderm.checkpoint import Checkpoints
 from jaxderm.data import pipeline
@@ -59,6 +66,7 @@ class Member:
     checkpoints: Its states on disk.
     tx: Its optimiser.
     schedule: Learning rate at a step.
+    plan: What `state` is like, and how a new one is made.
     state: What is trained.
     progress: What validation has said.
     step: Updates done, as the host counts them.
@@ -76,6 +84,7 @@ class Member:
   # What it takes its time to make, in this order.
   tx: optax.GradientTransformation = None
   schedule: optim.Schedule = None
+  plan: fresh_state.Plan = None
   state: step_lib.TrainState = None
   progress: control.Progress = None
   step: int = 0

@@ -129,6 +129,18 @@ def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
   }
 
 
+def placed(
+  example: Mapping[str, np.ndarray], batch_size: int, mesh: Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """What `place` makes of batches of such examples: the global shapes."""
+  return {
+    name: jax.ShapeDtypeStruct(
+      (batch_size, *value.shape), value.dtype, sharding=by_row(mesh)
+    )
+    for name, value in example.items()
+  }
+
+
 def own(array: jax.Array) -> np.ndarray:
   """The rows of a global array that this process's devices hold, in order."""
   shards = {s.index[0].start or 0: s.data for s in array.addressable_shards}

@@ -8,7 +8,6 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -20,12 +19,6 @@ from jaxderm.task import Batch, Task
 Array = jax.Array
 Prepare = Callable[[Batch, Array | None], Batch]
 
-
-# A program that runs once: optimising it takes longer than running it.
-_QUICK = {
-  'xla_backend_optimization_level': 0,
-  'xla_llvm_disable_expensive_passes': True,
-}
 # What a network may compute in.
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -74,57 +67,6 @@ def cast(tree: Any, precision: str) -> Any:
     return x.astype(PRECISIONS[precision]) if floating and not last else x
 
   return jax.tree_util.tree_map_with_path(narrow, tree)
-
-
-def create_state(
-  network: nn.Module,
-  task: Task,
-  tx: optax.GradientTransformation,
-  example: Batch,
-  seed: int,
-  mesh: Mesh,
-  start: Any = None,
-) -> TrainState:
-  """A fresh state, the same on every device of the mesh.
-
-  It is made inside `jit`: `device_put` would alias buffers that the first
-  step then donates.
-
-  Args:
-    network: A network that is called with the task's inputs and `train`.
-    task: The task.
-    tx: The optimiser.
-    example: A prepared batch, or its shapes and types.
-    seed: Decides parameters, order, augmentation and dropout.
-    mesh: Where it lives.
-    start: Variables that parts of the network start from instead, such as
-      {'params': {'encoder': ...}}: of a collection, whole parts by name.
-  """
-
-  @partial(
-    jax.jit,
-    out_shardings=sharding.replicated(mesh),
-    compiler_options=_QUICK,
-  )
-  def init(key, start):
-    key, init_key = jax.random.split(jax.random.wrap_key_data(key))
-    inputs = [jnp.zeros(example[k].shape, jnp.float32) for k in task.inputs]
-    with forms.use_form('lax'):
-      variables = network.init(init_key, *inputs, False)
-    for collection, parts in (start or {}).items():
-      variables[collection] = {**variables[collection], **parts}
-    return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=variables['params'],
-      batch_stats=variables.get('batch_stats', {}),
-      opt_state=tx.init(variables['params']),
-      key=key,
-      rate=jnp.ones((), jnp.float32),
-      bad_step=jnp.full((), -1, jnp.int32),
-    )
-
-  # An argument, so that every seed finds the same program in the cache.
-  return init(np.asarray(jax.random.key_data(jax.random.key(seed))), start)
 
 
 def _mean(losses: Array, valid: Array) -> Array:

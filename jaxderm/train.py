@@ -14,6 +14,7 @@ from jaxderm import (
   control,
   dispatch,
   experiment,
+  fresh_state,
   sharding,
   transfer,
   workdirs,
@@ -49,16 +50,16 @@ def _open(config: ConfigDict, workdir: pathlib.Path, name: str) -> Member:
   encoder = transfer.variables(
     made.weights, made.network.encoder, data.parts['train'], made.prepare
   )
-  state = made.create_state(member.tx, encoder)
-  workdirs.check_space(workdir, state)
+  member.plan = made.plan_state(member.tx, encoder)
+  workdirs.check_space(workdir, member.plan.shapes)
   transfer.record(made.weights, workdir)
   if data.encoding is not None and jax.process_index() == 0:
     data.encoding.write(workdir)
   workdirs.record(config, data.split, workdir)
-  member.state, member.progress = state, control.Progress()
+  member.progress = control.Progress()
   if started:
-    member.state, member.progress = checkpoints.restore(state)
-  member.step = int(jax.device_get(member.state.step))
+    member.state, member.progress = checkpoints.restore(member.plan.shapes)
+    member.step = int(jax.device_get(member.state.step))
   member.writer = MetricWriter(workdir, member.step)
   return member
 
@@ -92,7 +93,11 @@ def _keep_on_device(members: Sequence[Member]):
 
 
 def _make_advance(members: Sequence[Member], kept) -> dispatch.Advance:
-  """Gives members of one program what their steps see; returns that program."""
+  """Gives members of one program a state and what their steps see.
+
+  Returns:
+    That program.
+  """
   first = members[0]
   config, made = first.config, first.experiment
   parts, precision = (made.network, made.task), {'precision': config.precision}
@@ -124,15 +129,35 @@ def _make_advance(members: Sequence[Member], kept) -> dispatch.Advance:
       member.feed = dispatch.row_feed(
         order, resident.positions(examples, kept[0])
       )
+  return _begin(members, update, kept)
+
+
+def _begin(
+  members: Sequence[Member], update: step_lib.Update, kept
+) -> dispatch.Advance:
+  """The program of members' steps; those that start from nothing get a state."""
+  first = members[0]
+  mesh, batch_size = first.experiment.mesh, first.config.data.batch_size
+  new = [m for m in members if m.state is None]
   if kept is None:
-    return dispatch.make_streamed(step_lib.jit_update(update, made.mesh))
-  return dispatch.make_resident(update, kept[1], made.mesh)
+    batch = sharding.placed(first.data.training[0], batch_size, mesh)
+    program = step_lib.jit_update(update, mesh)
+    states, program = fresh_state.make_beside(
+      [m.plan for m in new], program.lower(first.plan.shapes, batch)
+    )
+    advance = dispatch.make_streamed(program)
+  else:
+    states = [m.plan.make() for m in new]
+    advance = dispatch.make_resident(update, kept[1], mesh)
+  for member, state in zip(new, states, strict=True):
+    member.state = state
+  return advance
 
 
 def _announce(members: Sequence[Member], is_resident: bool) -> None:
   for member in members:
     config, data = member.config, member.data
-    parameters = sum(x.size for x in jax.tree.leaves(member.state.params))
+    parameters = sum(x.size for x in jax.tree.leaves(member.plan.shapes.params))
     sizes = ', '.join(f'{len(v)} {k}' for k, v in data.parts.items())
     device = jax.devices()[0].device_kind
     say('\n'.join(data.notes))
@@ -192,7 +217,9 @@ def train_together(
     _announce(members, kept is not None)
     with Interrupts() as interrupts:
       for group in _share_program(members):
-        _loop(group, _make_advance(group, kept), kept is not None, interrupts)
+        if not all(m.over for m in group):
+          _loop(group, _make_advance(group, kept), kept is not None, interrupts)
+        _tell_stopped(group)
   failed = [m.failed for m in members if m.failed]
   if failed:
     raise NotFiniteError('\n'.join(map(str, failed)))
@@ -253,7 +280,10 @@ def _loop(
         bar.update((end - step) * size)
       for member in now:
         _after(member, logs[id(member)])
+
+
+def _tell_stopped(members: Sequence[Member]) -> None:
   for member in members:
     if member.progress.stopped and member.step < member.total:
-      patience = config.monitor.stop_patience
+      patience = member.config.monitor.stop_patience
       member.say(f'no gain for {patience} evaluations: stopped')

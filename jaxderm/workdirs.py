@@ -106,10 +106,11 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def check_space(workdir: pathlib.Path, state: TrainState) -> None:
-  """Raises OSError if the disk cannot hold the checkpoints of a run."""
+  """Raises OSError if the disk cannot hold a run's checkpoints of such states."""
   arrays = [x for x in jax.tree.leaves(state) if x.dtype != state.key.dtype]
   # The latest, the best, and the one being written before one of them goes.
-  needed = 3 * sum(x.nbytes for x in arrays) + (64 << 20)
+  size = sum(x.size * x.dtype.itemsize for x in arrays)
+  needed = 3 * size + (64 << 20)
   free = shutil.disk_usage(workdir).free
   if free < needed:
     raise OSError(

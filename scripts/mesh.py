@@ -26,7 +26,7 @@ import time
 import jax
 import numpy as np
 
-from jaxderm import optim, sharding, step, systems, task
+from jaxderm import fresh_state, optim, sharding, step, systems, task
 
 COLLECTIVES = (
   'all-reduce',
@@ -60,7 +60,7 @@ def one(system: str, size: int, batch: int, steps: int) -> dict:
     'valid': np.ones(batch, 'f'),
   }
   placed = sharding.place(rows, mesh)
-  state = step.create_state(network, segmentation, tx, placed, 0, mesh)
+  state = fresh_state.plan(network, segmentation, tx, placed, 0, mesh).make()
   do = step.make_train_step(network, segmentation, tx, lambda b, _: b, mesh)
   program = do.lower(state, placed).compile()
   times = []

@@ -54,7 +54,7 @@ def program(name, side, steps):
   batch = ours.random_batch(side, BATCH, 2)
   columns = jax.device_put(batch, replicated(made.mesh))
   advance = dispatch.make_resident(made.update(), columns, made.mesh)
-  states = [made.create_state(batch)]
+  states = [made.plan_state(batch).make()]
   rows = np.tile(np.arange(BATCH, dtype=np.int32), (steps, 1))
 
   def run():

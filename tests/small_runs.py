@@ -39,7 +39,7 @@ def save_untrained(config, workdir):
   data = experiment.open_data(config, workdir)
   workdirs.record(config, data.split, _there(workdir))
   checkpoints = Checkpoints(workdir / 'checkpoints')
-  state = made.create_state(made.make_optimizer(1)[0])
+  state = made.plan_state(made.make_optimizer(1)[0]).make()
   checkpoints.save(state, control.Progress())
   checkpoints.close()
   return workdir

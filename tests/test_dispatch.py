@@ -9,7 +9,7 @@ import pytest
 from compiling import quick_jit
 from test_step import SIZE, Net, make_batch, prepare
 
-from jaxderm import dispatch, optim, sharding, step, task
+from jaxderm import dispatch, fresh_state, optim, sharding, step, task
 from jaxderm.models import forms, layers
 
 BATCH, STEPS, COUNT = 4, 3, 12
@@ -48,7 +48,7 @@ def made(mesh, accumulate=1):
   tx = optim.make_optimizer('sgd', schedule=optim.poly(0.05, 9))
   shape = {'image': jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)}
   update = step.make_update(Net(), TASK, tx, prepare, accumulate=accumulate)
-  first = step.create_state(Net(), TASK, tx, shape, 0, mesh)
+  first = fresh_state.plan(Net(), TASK, tx, shape, 0, mesh).make()
 
   def fresh(seed, rate=1.0):
     state = jax.tree.map(jnp.copy, first)  # a program donates what it is given

@@ -16,7 +16,15 @@ from compiling import quick_jit
 from conftest import real_data
 from programs import assert_same_runs, final_arrays
 
-from jaxderm import ensemble, experiment, sharding, step, task, train
+from jaxderm import (
+  ensemble,
+  experiment,
+  fresh_state,
+  sharding,
+  step,
+  task,
+  train,
+)
 from jaxderm.data import metadata
 from jaxderm.models.metadata import MetadataBranch
 
@@ -285,9 +293,9 @@ def test_members_of_one_program_keep_their_own():
   }
   own = [{'mean': m, 'variance': 9.0, 'count': m} for m in (30.0, 50.0)]
   states = [
-    step.create_state(
+    fresh_state.plan(
       Tiny(), made, tx, batch, 0, mesh, {'batch_stats': {'metadata': one}}
-    )
+    ).make()
     for one in own
   ]
   update = step.make_update(Tiny(), made, tx, lambda batch, key: batch)

@@ -247,7 +247,7 @@ def test_the_benchmark_gives_it_metadata():
   batch = ours.random_batch(16, 4, 4)
   batch |= ours.random_metadata(made.network, 4)
   assert batch['metadata'].shape == (4, 3)
-  state = made.create_state(batch)
+  state = made.plan_state(batch).make()
   # Nothing more is compiled: a step and an answer come of these inputs.
   after, scalars = jax.eval_shape(made.update(), state, batch)
   assert scalars['loss'].shape == ()

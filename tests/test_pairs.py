@@ -11,7 +11,7 @@ import pytest
 from compiling import quick_jit
 from programs import run
 
-from jaxderm import dispatch, optim, sharding, step, task
+from jaxderm import dispatch, fresh_state, optim, sharding, step, task
 from jaxderm.data import pairs
 
 # The first half of a batch of 32 pairs, and two second halves.
@@ -172,7 +172,7 @@ def made(accumulate=1):
   tx = optim.make_optimizer('sgd', schedule=optim.constant(0.1, 9))
   of_pairs = task.pairwise({'name': 'cross_entropy'})
   shape = {'image': jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)}
-  first = step.create_state(Net(), of_pairs, tx, shape, 0, mesh)
+  first = fresh_state.plan(Net(), of_pairs, tx, shape, 0, mesh).make()
   update = step.make_update(Net(), of_pairs, tx, prepare, accumulate=accumulate)
   columns = jax.device_put(columns, sharding.replicated(mesh))
   return mesh, lambda: jax.tree.map(jnp.copy, first), columns, update

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxderm import checkpoint, control, optim, sharding, step, task
+from jaxderm import (
+  checkpoint,
+  control,
+  fresh_state,
+  optim,
+  sharding,
+  step,
+  task,
+)
 
 SIZE = 16
 
@@ -65,7 +73,7 @@ def setup(mesh, segmentation, network=None, **settings):
   network = network or Net()
   tx = optim.make_optimizer('adam', schedule=optim.constant(0.01, 1))
   shape = {'image': jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)}
-  first = step.create_state(network, segmentation, tx, shape, 0, mesh)
+  first = fresh_state.plan(network, segmentation, tx, shape, 0, mesh).make()
 
   def fresh():
     return jax.tree.map(jnp.copy, first)  # the step donates what it is given

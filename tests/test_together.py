@@ -1,5 +1,6 @@
 """Seeds and folds trained together are those trained one by one."""
 
+import dataclasses
 import itertools
 import json
 import types
@@ -176,7 +177,10 @@ def test_one_that_breaks_does_not_stop_the_other(data_dir, tmp_path, vmapped):
   def spoil(config, workdir, name):
     member = opened(config, workdir, name)
     if name == 'seed0':
-      member.state = member.state.replace(rate=member.state.rate * np.nan)
+      make = member.plan.make
+      member.plan = dataclasses.replace(
+        member.plan, make=lambda: make().replace(rate=np.float32(np.nan))
+      )
     return member
 
   with pytest.MonkeyPatch.context() as patch:

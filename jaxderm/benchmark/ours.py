@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxderm import cost, inference, optim, sharding, step, systems
+from jaxderm import cost, fresh_state, inference, optim, sharding, step, systems
 from jaxderm.benchmark.timing import Run
 from jaxderm.benchmark.workloads import Workload
 from jaxderm.data import prepare
@@ -42,11 +42,11 @@ class Ours:
   tx: optax.GradientTransformation
   precision: str
 
-  def create_state(self, batch: Batch, seed: int = 0) -> step.TrainState:
+  def plan_state(self, batch: Batch, seed: int = 0) -> fresh_state.Plan:
     # Parameters do not depend on the batch; one row per device will do.
     size = batch['image'].shape[1]
     example = cost.example(self.network, size, self.mesh.size)
-    return step.create_state(
+    return fresh_state.plan(
       self.network, self.task, self.tx, example, seed, self.mesh
     )
 
@@ -133,9 +133,11 @@ class Training:
     """Compiles; nothing is run yet."""
     self._mesh = made.mesh
     self._batch = sharding.place(batch, made.mesh)
-    self.state = made.create_state(batch)
+    plan = made.plan_state(batch)
     program = step.jit_update(made.update(), made.mesh)
-    self.compiled = program.lower(self.state, self._batch).compile()
+    (self.state,), self.compiled = fresh_state.make_beside(
+      [plan], program.lower(plan.shapes, self._batch)
+    )
     self._scalars: dict[str, Any] = {}
 
   def __call__(self, steps: int) -> None:

@@ -68,7 +68,9 @@ class Resident:
     order = pipeline.order(len(examples), seed=0, batch_size=count)
     rows = np.arange(len(examples), dtype=np.int32)
     self._feeds = [dispatch.row_feed(order, rows)] * members
-    self._states = [made.create_state(batch, seed) for seed in range(members)]
+    self._states = [
+      made.plan_state(batch, seed).make() for seed in range(members)
+    ]
     self._steps = dispatch.steps_per_dispatch(None, is_resident=True)
     self._done = 0
     self.images = count * self._steps * members

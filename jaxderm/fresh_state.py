@@ -1,0 +1,108 @@
+"""A fresh state: its shapes are known before it is made.
+
+Making it takes a program of its own, which is half as long to read from the
+cache as that of the steps. So who wants its shapes alone, to restore a state or
+to trace the steps, does not make it, and it is made while the steps' program is
+compiled.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import stages
+from jax.sharding import Mesh
+
+from jaxderm import sharding
+from jaxderm.models import forms
+from jaxderm.step import TrainState
+from jaxderm.task import Batch, Task
+
+# A program that runs once: optimising it takes longer than running it.
+_QUICK = {
+  'xla_backend_optimization_level': 0,
+  'xla_llvm_disable_expensive_passes': True,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A state that is yet to be made.
+
+  Attributes:
+    shapes: The state with a `jax.ShapeDtypeStruct`, placed, for each array.
+    make: Makes it; the same each time.
+  """
+
+  shapes: TrainState
+  make: Callable[[], TrainState]
+
+
+def plan(
+  network: nn.Module,
+  task: Task,
+  tx: optax.GradientTransformation,
+  example: Batch,
+  seed: int,
+  mesh: Mesh,
+  start: Any = None,
+) -> Plan:
+  """A fresh state, the same on every device of the mesh.
+
+  It is made inside `jit`: `device_put` would alias buffers that the first
+  step then donates.
+
+  Args:
+    network: A network that is called with the task's inputs and `train`.
+    task: The task.
+    tx: The optimiser.
+    example: A prepared batch, or its shapes and types.
+    seed: Decides parameters, order, augmentation and dropout.
+    mesh: Where it lives.
+    start: Variables that parts of the network start from instead, such as
+      {'params': {'encoder': ...}}: of a collection, whole parts by name.
+  """
+
+  @partial(
+    jax.jit,
+    out_shardings=sharding.replicated(mesh),
+    compiler_options=_QUICK,
+  )
+  def init(key, start):
+    key, init_key = jax.random.split(jax.random.wrap_key_data(key))
+    inputs = [jnp.zeros(example[k].shape, jnp.float32) for k in task.inputs]
+    with forms.use_form('lax'):
+      variables = network.init(init_key, *inputs, False)
+    for collection, parts in (start or {}).items():
+      variables[collection] = {**variables[collection], **parts}
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=variables['params'],
+      batch_stats=variables.get('batch_stats', {}),
+      opt_state=tx.init(variables['params']),
+      key=key,
+      rate=jnp.ones((), jnp.float32),
+      bad_step=jnp.full((), -1, jnp.int32),
+    )
+
+  # An argument, so that every seed finds the same program in the cache.
+  given = np.asarray(jax.random.key_data(jax.random.key(seed))), start
+  traced = init.trace(*given)
+  return Plan(traced.out_info, lambda: traced.lower().compile()(*given))
+
+
+def make_beside(
+  plans: Sequence[Plan], lowered: stages.Lowered
+) -> tuple[list[TrainState], stages.Compiled]:
+  """The states, and the program of their steps, which is compiled meanwhile."""
+  with futures.ThreadPoolExecutor(1) as pool:
+    compiled = pool.submit(lowered.compile)
+    states = [plan.make() for plan in plans]
+    return states, compiled.result()
