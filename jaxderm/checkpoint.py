@@ -112,8 +112,8 @@ class Checkpoints:
     """The state at `which` and the progress saved with it.
 
     Args:
-      like: A state of the same structure, or its shapes (fresh_state.py); its arrays'
-        places are kept.
+      like: A state of the same structure, or its shapes (fresh_state.py); the
+        places of its arrays are kept.
       which: 'latest', 'best' or a step.
 
     Returns:

@@ -1,8 +1,8 @@
 """A fresh state: its shapes are known before it is made.
 
-Making it takes a program of its own, which is half as long to read from the
-cache as that of the steps. So who wants its shapes alone, to restore a state or
-to trace the steps, does not make it, and it is made while the steps' program is
+Making it takes a program of its own, and seconds even where that is read from
+the cache. So who wants its shapes alone, to restore a state or to trace the
+steps, does not make it, and it is made while the program of the steps is
 compiled.
 """
 
@@ -25,8 +25,8 @@ from jaxderm.models import forms
 from jaxderm.step import TrainState
 from jaxderm.task import Batch, Task
 
-# A program that runs once: optimising it fully takes longer than running it. Not
-# at all, and ResNet50's 24 million random numbers take a second longer.
+# A program that runs once: optimising it fully takes longer than running it.
+# Unoptimised, it takes a second longer for ResNet50's 24 million numbers.
 _QUICK = {
   'xla_backend_optimization_level': 1,
   'xla_llvm_disable_expensive_passes': True,
@@ -105,5 +105,5 @@ def make_beside(
   """The states, and the program of their steps, which is compiled meanwhile."""
   with futures.ThreadPoolExecutor(1) as pool:
     compiled = pool.submit(lowered.compile)
-    states = [plan.make() for plan in plans]
+    states = [planned.make() for planned in plans]
     return states, compiled.result()

@@ -135,7 +135,7 @@ def _make_advance(members: Sequence[Member], kept) -> dispatch.Advance:
 def _begin(
   members: Sequence[Member], update: step_lib.Update, kept
 ) -> dispatch.Advance:
-  """The program of members' steps; those that start from nothing get a state."""
+  """The program of members' steps; those that are new get a state."""
   first = members[0]
   mesh, batch_size = first.experiment.mesh, first.config.data.batch_size
   new = [m for m in members if m.state is None]

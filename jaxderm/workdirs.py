@@ -106,7 +106,7 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def check_space(workdir: pathlib.Path, state: TrainState) -> None:
-  """Raises OSError if the disk cannot hold a run's checkpoints of such states."""
+  """Raises OSError if the disk cannot hold three checkpoints of such a state."""
   arrays = [x for x in jax.tree.leaves(state) if x.dtype != state.key.dtype]
   # The latest, the best, and the one being written before one of them goes.
   size = sum(x.size * x.dtype.itemsize for x in arrays)

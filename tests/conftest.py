@@ -34,6 +34,14 @@ def synthetic_dir(tmp_path_factory) -> Path:
   return path
 
 
+@pytest.fixture(scope='session')
+def mesh():
+  """All devices along one axis."""
+  from jaxderm import sharding
+
+  return sharding.make_mesh()
+
+
 @pytest.fixture
 def place(tmp_path):
   """A folder of files and a folder to build in."""

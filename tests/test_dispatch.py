@@ -33,11 +33,6 @@ class Images:
 
 
 @pytest.fixture(scope='module')
-def mesh():
-  return sharding.make_mesh()
-
-
-@pytest.fixture(scope='module')
 def images(mesh):
   return Images(mesh)
 

@@ -41,11 +41,6 @@ def seen(state):
 
 
 @pytest.fixture(scope='module')
-def mesh():
-  return sharding.make_mesh()
-
-
-@pytest.fixture(scope='module')
 def planned(mesh):
   return plan(mesh)
 

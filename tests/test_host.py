@@ -10,9 +10,9 @@ import pytest
 
 from jaxderm import host
 
-# Steps with a block of 256 MiB: what the first four and the others touched anew,
-# in blocks, what the process has held at most, and whether a step is done when
-# its call returns. (`ru_maxrss` would be no less than that of the process which
+# Steps with a block of 256 MiB: what the first four and the others touched
+# anew, in blocks, what the process has held at most, and whether a step is done
+# when its call returns. (`ru_maxrss` would be no less than that of the process which
 # starts this one, and that is pytest.)
 _STEPS = """
 import json, re, resource, sys

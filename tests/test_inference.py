@@ -52,11 +52,6 @@ def unit(batch, key):
 
 
 @pytest.fixture(scope='module')
-def mesh():
-  return sharding.make_mesh()
-
-
-@pytest.fixture(scope='module')
 def segmentation():
   return task.segmentation({'name': 'bce'})
 

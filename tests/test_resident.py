@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_pipeline import Records
 
-from jaxderm import dispatch, sharding
+from jaxderm import dispatch
 from jaxderm.data import pipeline, resident
 
 COUNT, BATCH, SIZE = 13, 4, 2
@@ -31,11 +31,6 @@ def noise(rows, records=None, **settings):
   return pipeline.Examples(
     records or Noise(2 * COUNT), np.array(rows), SIZE, **settings
   )
-
-
-@pytest.fixture(scope='module')
-def mesh():
-  return sharding.make_mesh()
 
 
 class Lesions(Noise):

@@ -58,11 +58,6 @@ def make_batch(seed=0, count=8):
 
 
 @pytest.fixture(scope='module')
-def mesh():
-  return sharding.make_mesh()
-
-
-@pytest.fixture(scope='module')
 def segmentation():
   return task.segmentation({'name': 'bce_dice'})
 
