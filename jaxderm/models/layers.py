@@ -1,7 +1,8 @@
 """What every network is made of. Encoders and decoders import only this.
 
-The modules are here; the functions they stand on are in `ops`, what collects an
-encoder's feature maps is in `taps`, and both are reached through this module.
+The modules are here; the functions they stand on are in `ops` and `activations`,
+what collects an encoder's feature maps is in `taps`, and all are reached through
+this module.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +11,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
+from jaxderm.models.activations import (
+  ACTIVATIONS,
+  Activation,
+  PReLU,
+  swish,
+)
 from jaxderm.models.norm import ORIGINS, BatchNorm, norm_momentum
 from jaxderm.models.ops import (
   UPSAMPLINGS,
+  append_channels,
   avg_pool,
   channel_shuffle,
   choose,
@@ -41,11 +49,13 @@ __all__ = [
   'DepthwiseConv',
   'DoubleConv',
   'Encoder',
+  'PReLU',
   'Pyramid',
   'ResidualUnit',
   'SeparableConv',
   'Taps',
   'Up',
+  'append_channels',
   'avg_pool',
   'channel_shuffle',
   'choose',
@@ -59,52 +69,12 @@ __all__ = [
   'norm_momentum',
   'same_padding',
   'scaled',
+  'swish',
   'upsample',
   'upsample_aligned',
 ]
 
 he_normal = nn.initializers.he_normal()
-
-
-class PReLU(nn.Module):
-  """Leaky ReLU with one learnt slope for each channel (arXiv:1502.01852)."""
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    init = nn.initializers.constant(0.25)
-    slope = self.param('slope', init, (x.shape[-1],))
-    x, slope = promote_dtype(x, slope)
-    return jnp.where(x >= 0, x, slope * x)
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-  'relu': nn.relu,
-  'relu6': nn.relu6,
-  'leaky_relu': lambda x: nn.leaky_relu(x, 0.1),
-  'swish': nn.swish,
-  'hard_swish': nn.hard_swish,
-  'mish': lambda x: x * jnp.tanh(nn.softplus(x)),
-  'gelu': lambda x: nn.gelu(x, approximate=False),
-  'selu': nn.selu,
-  'sigmoid': nn.sigmoid,
-  'none': lambda x: x,
-}
-
-
-class Activation(nn.Module):
-  """A non-linearity by name; a module because 'prelu' has parameters."""
-
-  kind: str = 'relu'
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    choose('activation', self.kind, [*ACTIVATIONS, 'prelu'])
-    if self.kind == 'prelu':
-      prelu = PReLU()
-      # Its slope lies in this module: 'act/slope'.
-      nn.share_scope(self, prelu)
-      return prelu(x)
-    return ACTIVATIONS[self.kind](x)
 
 
 def same_padding(size: int, origin: str) -> str | list[tuple[int, int]]:

@@ -15,6 +15,7 @@ from jaxderm.models.layers import (
   Pyramid,
   choose,
   max_pool,
+  swish,
   upsample,
 )
 
@@ -71,7 +72,7 @@ class YoloConv(nn.Module):
   def __call__(self, x: Array, train: bool = False) -> Array:
     x = Conv(self.features, self.size, bias=False, name='conv')(x)
     x = BatchNorm(epsilon=1e-3, momentum=0.97, name='norm')(x, train)
-    return nn.silu(x)
+    return swish(x)
 
 
 class SPPF(nn.Module):

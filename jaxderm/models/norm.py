@@ -93,13 +93,14 @@ def _forward(x: Array, scale: Array, bias: Array, epsilon: float):
 @functools.partial(jax.jit, static_argnums=0)
 def _backward(epsilon: float, saved, cotangents):
   x, scale, bias, mean, var = saved
-  dy = cotangents[0].astype(jnp.float32)
-  centred = x.astype(jnp.float32) - mean
+  dy, wide = (z.astype(jnp.float32) for z in (cotangents[0], x))
   count = x.size // x.shape[-1]
   inverse = lax.rsqrt(var + epsilon)
-  dbias, dscale = _sums(dy), _sums(dy * centred) * inverse
+  dbias = _sums(dy)
+  # Of x, not of x - mean: XLA would keep that as well, from the forward pass.
+  dscale = (_sums(dy * wide) - mean * dbias) * inverse
   along = inverse * dscale / count
-  dx = scale * inverse * (dy - dbias / count - centred * along)
+  dx = scale * inverse * (dy - along * wide + (along * mean - dbias / count))
   return (
     dx.astype(x.dtype),
     dscale.astype(scale.dtype),

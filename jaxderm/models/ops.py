@@ -21,6 +21,7 @@ from jaxderm.models.pool import max_pool, max_unpool
 
 __all__ = [
   'UPSAMPLINGS',
+  'append_channels',
   'avg_pool',
   'channel_shuffle',
   'choose',
@@ -165,6 +166,34 @@ def _inside(size: int, window: int, stride: int, pad: tuple[int, int]):
   """How many pixels of an axis each window along it has."""
   starts = np.arange(0, size + sum(pad) - window + 1, stride) - pad[0]
   return np.minimum(starts + window, size) - np.maximum(starts, 0)
+
+
+@jax.custom_vjp
+def append_channels(x: Array, y: Array) -> Array:
+  """Puts the channels of `y` behind those of `x`, as a dense block grows.
+
+  The gradient of what has grown is a sum, over all layers that come later. XLA
+  would add it up anew wherever a part of it is read, all along the block; here
+  it is added up once, before it is parted.
+
+  Args:
+    x: [..., C].
+    y: [..., D].
+  """
+  return jnp.concatenate([x, y], axis=-1)
+
+
+def _append_forward(x: Array, y: Array) -> tuple[Array, Array]:
+  # An array of no size, for the number of channels.
+  return append_channels(x, y), jnp.zeros((0, x.shape[-1]))
+
+
+def _append_backward(like: Array, gradient: Array) -> tuple[Array, ...]:
+  gradient = lax.optimization_barrier(gradient)
+  return tuple(jnp.split(gradient, [like.shape[-1]], axis=-1))
+
+
+append_channels.defvjp(_append_forward, _append_backward)
 
 
 def global_mean(x: Array) -> Array:

@@ -73,6 +73,9 @@ def _forward(x: Array, window: Window, stride: int, pads: Pads):
 def _backward(window: Window, stride: int, pads: Pads, saved, gradient: Array):
   """Every pixel sums over the windows that chose it."""
   place, like = saved
+  # Each is read once for each pixel of a window: XLA is not to find the places
+  # anew, nor what enters, wherever it reads them.
+  place, gradient = lax.optimization_barrier((place, gradient))
   height, width = window
   # Windows before its own that a pixel may be in.
   down, right = (height - 1) // stride, (width - 1) // stride

@@ -8,13 +8,13 @@ from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from jaxderm.models.layers import (
   Array,
   BatchNorm,
   Conv,
   Encoder,
+  append_channels,
   avg_pool,
   global_mean,
   max_pool,
@@ -64,7 +64,7 @@ class DenseNet(Encoder):
         y = self._norm_relu(y, train, f'{name}_1_bn')
         yield f'{name}_1_relu', y
         y = _conv(y, f'{name}_2_conv', GROWTH, 3)
-        x = jnp.concatenate([x, y], axis=-1)
+        x = append_channels(x, y)
         yield f'{name}_concat', x
       if i <= len(self.depths):
         x = self._norm_relu(x, train, f'pool{i}_bn')

@@ -23,6 +23,7 @@ from jaxderm.models.layers import (
   global_mean,
   same_padding,
   scaled,
+  swish,
 )
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of 1
@@ -118,7 +119,7 @@ class EfficientNet(Encoder):
     if self.origin == 'keras':
       x = Normalization(name='normalization')(x / 255)
     x = self._conv(x, scaled(32, self.width), 'stem_conv', size=3, stride=2)
-    x = nn.swish(self._norm(x, train, 'stem_bn'))
+    x = swish(self._norm(x, train, 'stem_bn'))
     yield 'stem_activation', x
     repeats = [math.ceil(self.depth * stage.repeats) for stage in STAGES]
     built = 0
@@ -132,7 +133,7 @@ class EfficientNet(Encoder):
         x = yield from self._block(x, row, rate, train, name)
         built += 1
     x = self._conv(x, scaled(1280, self.width), 'top_conv')
-    x = nn.swish(self._norm(x, train, 'top_bn'))
+    x = swish(self._norm(x, train, 'top_bn'))
     yield 'top_activation', x
     x = nn.Dropout(self.dropout, deterministic=not train, name='top_dropout')(
       global_mean(x)
@@ -150,7 +151,7 @@ class EfficientNet(Encoder):
     entered = x
     if stage.expand > 1:
       x = self._conv(x, x.shape[-1] * stage.expand, f'{name}expand_conv')
-      x = nn.swish(self._norm(x, train, f'{name}expand_bn'))
+      x = swish(self._norm(x, train, f'{name}expand_bn'))
       yield f'{name}expand_activation', x
     x = DepthwiseConv(
       stage.size,
@@ -159,7 +160,7 @@ class EfficientNet(Encoder):
       bias=False,
       name=f'{name}dwconv',
     )(x)
-    x = nn.swish(self._norm(x, train, f'{name}bn'))
+    x = swish(self._norm(x, train, f'{name}bn'))
     yield f'{name}activation', x
     x = x * self._excitation(x, max(1, entered.shape[-1] // 4), name)
     x = self._conv(x, stage.features, f'{name}project_conv')
@@ -179,7 +180,7 @@ class EfficientNet(Encoder):
   def _excitation(self, x: Array, squeezed: int, name: str) -> Array:
     """One weight for each image and channel (arXiv:1709.01507)."""
     weight = self._conv(global_mean(x), squeezed, f'{name}se_reduce', bias=True)
-    weight = nn.swish(weight)
+    weight = swish(weight)
     weight = self._conv(weight, x.shape[-1], f'{name}se_expand', bias=True)
     return nn.sigmoid(weight)
 
