@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxderm import vectors
+
 Schedule = Callable[[jax.Array], jax.Array]
 
 
@@ -119,22 +121,41 @@ def make_schedule(
   return schedule(learning_rate, steps, **settings)
 
 
+def _name(path) -> str:
+  return getattr(path[-1], 'key', '')
+
+
 def kernels(params):
   """True at the weights of convolutions and dense layers, which decay."""
   return jax.tree_util.tree_map_with_path(
-    lambda path, _: path[-1].key == 'kernel', params
+    lambda path, _: _name(path) == 'kernel', params
   )
 
 
 def convolutions(params):
   """True at the weights of convolutions alone."""
   return jax.tree_util.tree_map_with_path(
-    lambda path, x: path[-1].key == 'kernel' and x.ndim == 4, params
+    lambda path, x: _name(path) == 'kernel' and x.ndim == 4, params
   )
 
 
 # Which parameters decay; all of them as in torch's AdamW.
 DECAYED = {'kernels': kernels, 'convolutions': convolutions, 'all': None}
+
+
+def _on_joined(
+  tx: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """The same, on joined vectors: for what treats all numbers of them alike."""
+
+  def update(updates, state, params=None):
+    params = None if params is None else vectors.join(params)
+    joined, state = tx.update(vectors.join(updates), state, params)
+    return vectors.part(joined, updates), state
+
+  return optax.GradientTransformation(
+    lambda params: tx.init(vectors.join(params)), update
+  )
 
 
 def make_optimizer(
@@ -170,4 +191,4 @@ def make_optimizer(
     parts += [scale, decay] if decoupled else [decay, scale]
   else:
     parts += [scale]
-  return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+  return _on_joined(optax.chain(*parts, optax.scale_by_learning_rate(schedule)))

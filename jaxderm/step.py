@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxderm import sharding
+from jaxderm import sharding, vectors
 from jaxderm.models import forms
 from jaxderm.remat import rematerialised
 from jaxderm.task import Batch, Task
@@ -164,7 +164,7 @@ def make_update(
     )
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: u * state.rate, updates)
-    norm = optax.tree.norm(grads)
+    norm = optax.tree.norm(vectors.join(grads))
     bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm)) & (state.bad_step < 0)
     state = state.replace(
       step=state.step + 1,

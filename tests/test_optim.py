@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxderm import optim
+from jaxderm import optim, vectors
 
 
 @pytest.mark.parametrize(
@@ -167,3 +167,62 @@ def test_clip_bounds_the_norm():
   updates = _update(PARAMS, grads, name='sgd', clip=1.0)
   np.testing.assert_allclose(updates['kernel'], -0.06, rtol=1e-5)
   np.testing.assert_allclose(updates['bias'], -0.08, rtol=1e-5)
+
+
+TREE = {
+  'conv': {'kernel': (3, 3, 2, 4), 'bias': (4,)},
+  'lone': {'kernel': (5,)},  # a name that decays is no vector
+  'norm': {'scale': (4,), 'slope': ()},
+}
+
+
+def tree(seed):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32),
+    TREE,
+    is_leaf=lambda x: isinstance(x, tuple),
+  )
+
+
+def test_vectors_are_joined_and_parted():
+  given = tree(0)
+  joined = vectors.join(given)
+  assert joined.vectors.shape == (4 + 4 + 1,)
+  np.testing.assert_array_equal(joined.vectors[:4], given['conv']['bias'])
+  others = [x.shape for x in jax.tree.leaves(joined.others)]
+  assert others == [(3, 3, 2, 4), (5,)]
+  parted = vectors.part(joined, given)
+  jax.tree.map(np.testing.assert_array_equal, parted, given)
+  bare = {'kernel': jnp.ones((2, 2))}
+  jax.tree.map(
+    np.testing.assert_array_equal, vectors.part(vectors.join(bare), bare), bare
+  )
+
+
+@pytest.mark.parametrize('decayed', ['kernels', 'all'])
+def test_joined_vectors_are_updated_as_each_by_itself(decayed):
+  schedule = optim.make_schedule('cosine', 0.1, 10)
+  joined = optim.make_optimizer(
+    'adam', schedule=schedule, weight_decay=0.3, decayed=decayed, clip=0.5
+  )
+  each = optax.chain(
+    optax.clip_by_global_norm(0.5),
+    optax.add_decayed_weights(0.3, mask=optim.DECAYED[decayed]),
+    optax.scale_by_adam(),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+  def train(tx):
+    params = tree(0)
+    state = tx.init(params)
+    for seed in range(1, 5):
+      updates, state = tx.update(tree(seed), state, params)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+    train(joined),
+    train(each),
+  )
