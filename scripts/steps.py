@@ -1,4 +1,4 @@
-r"""What five choices save of a whole training step, on this device.
+r"""What seven choices save of a whole training step, on this device.
 
   python scripts/steps.py            # prints the table in docs/benchmarks.md
 
@@ -6,6 +6,8 @@ r"""What five choices save of a whole training step, on this device.
 - barriers: XLA leaves them in (`forms.compiler_options`)
 - eigen: it gets the convolutions, not YNNPACK (the same)
 - norm: BatchNorm's gradient is our own (`models/norm.py`)
+- swish: its gradient too (`models/activations.py`)
+- growth: a dense block's gradient is added up once (`ops.append_channels`)
 - one by one: not in a `lax.scan` (`dispatch.STEPS`)
 
 Each number is of a process of its own: the median of --steps steps after
@@ -13,6 +15,7 @@ eight that are not timed, milliseconds, batch 8.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -22,12 +25,14 @@ from unittest import mock
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxderm import dispatch, host
 from jaxderm.benchmark import ours
 from jaxderm.benchmark.workloads import Workload
 from jaxderm.models import forms, norm
+from jaxderm.models.encoders import densenet, efficientnet
 from jaxderm.sharding import replicated
 
 BATCH, WARM = 8, 8
@@ -37,12 +42,24 @@ CHOICES = {
   'barriers': ('DenseNet121', 128),
   'eigen': ('yang2021/UNetPlusPlus', 128),
   'norm': ('DenseNet121', 128),
+  'swish': ('EfficientNetB0', 128),
+  'growth': ('DenseNet121', 128),
   'one by one': ('yang2021/UNet', 64),
 }
 # The option of XLA that a choice is, where it is one.
 OPTIONS = {
   'barriers': 'xla_disable_hlo_passes',
   'eigen': 'xla_cpu_experimental_ynn_fusion_type',
+}
+# What stands in for a function or a class of ours without it.
+PLAIN = {
+  'norm': (norm, '_BatchNorm', nn.BatchNorm),
+  'swish': (efficientnet, 'swish', nn.swish),
+  'growth': (
+    densenet,
+    'append_channels',
+    lambda x, y: jnp.concatenate([x, y], axis=-1),
+  ),
 }
 
 
@@ -71,15 +88,14 @@ def measure(choice, chosen, count):
     host.keep_memory()
   in_scan = 4 if choice == 'one by one' and not chosen else 1
   options = dict(forms.compiler_options() or {})
-  if not chosen:
-    options.pop(OPTIONS.get(choice), None)
-  flax_s = choice == 'norm' and not chosen
-  with (
-    mock.patch.object(forms, 'compiler_options', lambda: options),
-    mock.patch.object(
-      norm, '_BatchNorm', nn.BatchNorm if flax_s else norm._BatchNorm
-    ),
-  ):
+  with contextlib.ExitStack() as stack:
+    if not chosen:
+      options.pop(OPTIONS.get(choice), None)
+      if choice in PLAIN:
+        stack.enter_context(mock.patch.object(*PLAIN[choice]))
+    stack.enter_context(
+      mock.patch.object(forms, 'compiler_options', lambda: options)
+    )
     run = program(*CHOICES[choice], in_scan)
     for _ in range(WARM // in_scan):
       run()

@@ -33,13 +33,21 @@ def classes(data_dir, **values):
   return made
 
 
-def save_untrained(config, workdir):
-  """Leaves a run of random variables, as if it had been trained."""
+def save_untrained(config, workdir, bias=0.0):
+  """Leaves a run of random variables, as if it had been trained.
+
+  Args:
+    config: Of the run.
+    workdir: Its folder.
+    bias: Of its logits: how sure it is of a lesion, wherever it looks.
+  """
   made = experiment.make(config)
   data = experiment.open_data(config, workdir)
   workdirs.record(config, data.split, _there(workdir))
   checkpoints = Checkpoints(workdir / 'checkpoints')
   state = made.plan_state(made.make_optimizer(1)[0]).make()
+  if bias:
+    state.params['logits']['bias'] += bias
   checkpoints.save(state, control.Progress())
   checkpoints.close()
   return workdir

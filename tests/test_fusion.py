@@ -95,8 +95,8 @@ def data_dir(tmp_path_factory):
 def runs(data_dir, tmp_path_factory):
   """Config and folder of two runs that have nothing but the data in common.
 
-  The first is trained, the second's variables are random; its network, its
-  size and what its input looks like are others.
+  The first is trained, the second's variables are random, and it sees lesion
+  everywhere; its network, its size and what its input looks like are others.
   """
   root = tmp_path_factory.mktemp('runs')
   first = small_runs.config(data_dir)
@@ -107,7 +107,7 @@ def runs(data_dir, tmp_path_factory):
   second.data.colour = 'none'
   second.model.changes = dict(encoder='Plain8', taps=('stage1',), widths=())
   second.evaluate.resamples = 30  # that of the first is used for both
-  small_runs.save_untrained(second, root / 'b')
+  small_runs.save_untrained(second, root / 'b', bias=2.0)
   return [(first, root / 'a'), (second, root / 'b')]
 
 
