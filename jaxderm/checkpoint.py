@@ -121,16 +121,25 @@ class Checkpoints:
 
     Raises:
       FileNotFoundError: There is no such checkpoint; lists those there are.
+      ValueError: Its arrays are not those of `like`.
     """
     step = self._find(which)
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_saved(like))
-    restored = self._open().restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(target),
-        progress=ocp.args.JsonRestore(),
-      ),
-    )
+    try:
+      restored = self._open().restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(target),
+          progress=ocp.args.JsonRestore(),
+        ),
+      )
+    except ValueError as error:
+      raise ValueError(
+        f'Step {step} in {self.directory} does not hold the arrays of this '
+        'network and optimiser. Use the config that it was trained with, and '
+        'the version of jaxderm that saved it, or train again in another '
+        'folder; this one was left as it is.'
+      ) from error
     return like.replace(**restored['state']), Progress(**restored['progress'])
 
   def raw(self, which: str | int = 'latest') -> dict[str, Any]:

@@ -100,3 +100,16 @@ def test_what_is_not_there_is_told(tmp_path):
   (tmp_path / 'config.json').write_text('{')
   with pytest.raises(ValueError, match='config.json is not JSON'):
     load_json(tmp_path / 'config.json')
+
+
+@pytest.mark.parametrize(
+  'params', [{'v': jnp.zeros(3)}, {'w': {'mu': jnp.zeros(3)}}]
+)
+def test_a_checkpoint_of_other_arrays_is_told(tmp_path, params):
+  save(tmp_path / 'c', [0.5])
+  checkpoints = Checkpoints(tmp_path / 'c')
+  with pytest.raises(ValueError, match='Step 1 in .*c does not hold'):
+    checkpoints.restore(State(jnp.int32(0), params))
+  restored, _ = checkpoints.restore(state(0))
+  np.testing.assert_array_equal(restored.params['w'], [1] * 3)
+  checkpoints.close()
