@@ -134,11 +134,12 @@ class Checkpoints:
         ),
       )
     except ValueError as error:
+      reason = str(error).split('\n')[0]
       raise ValueError(
-        f'Step {step} in {self.directory} does not hold the arrays of this '
-        'network and optimiser. Use the config that it was trained with, and '
-        'the version of jaxderm that saved it, or train again in another '
-        'folder; this one was left as it is.'
+        f'Step {step} in {self.directory} cannot be read as the arrays of this '
+        f'network and optimiser: {reason} Use the config that it was trained '
+        'with and the version of jaxderm that saved it, or train again in '
+        'another folder; this one was left as it is.'
       ) from error
     return like.replace(**restored['state']), Progress(**restored['progress'])
 

@@ -73,6 +73,20 @@ def test_swish_is_that_of_flax():
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=3e-6)
 
 
+def test_swish_of_half_precision_is_exact_to_its_digits():
+  x = jnp.linspace(-12, 12, 241).astype(jnp.bfloat16)
+
+  def slope(function, x):
+    return jax.vmap(jax.grad(function))(x)
+
+  ours = slope(layers.swish, x)
+  assert ours.dtype == jnp.bfloat16
+  exact = slope(nn.swish, x.astype(jnp.float32))
+  np.testing.assert_allclose(
+    ours.astype(np.float32), exact, rtol=2**-8, atol=1e-6
+  )
+
+
 def dense_block(join, x, *kernels):
   for kernel in kernels:
     x = join(x, layers.conv(jnp.tanh(x), kernel))

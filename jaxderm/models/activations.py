@@ -16,7 +16,7 @@ def swish(x: Array) -> Array:
   """x sigmoid(x) (arXiv:1710.05941), also known as SiLU.
 
   Its gradient needs x alone. XLA would keep the sigmoid too, from the forward
-  pass: a quarter of the memory of a step of EfficientNet.
+  pass.
   """
   return nn.swish(x)
 
@@ -27,8 +27,10 @@ def _swish_forward(x: Array) -> tuple[Array, Array]:
 
 def _swish_backward(x: Array, gradient: Array) -> tuple[Array]:
   # The sigmoid; called by that name, it would be the one of the forward pass.
-  s = 0.5 + 0.5 * jnp.tanh(0.5 * x)
-  return (gradient * s * (1 + x * (1 - s)),)
+  # In float32: the difference of two halves has few digits left in bfloat16.
+  wide = x.astype(jnp.float32)
+  s = 0.5 + 0.5 * jnp.tanh(0.5 * wide)
+  return ((gradient * s * (1 + wide * (1 - s))).astype(x.dtype),)
 
 
 swish.defvjp(_swish_forward, _swish_backward)
