@@ -26,6 +26,7 @@ from jaxderm import host
 from jaxderm.benchmark.timing import interleave
 from jaxderm.models import layers
 from jaxderm.models.forms import compiler_options, use_form
+from jaxderm.models.joined import Doubled
 
 CONV = ('NHWC', 'HWIO', 'NHWC')
 
@@ -43,6 +44,14 @@ def lax_conv(x, kernel, stride=1, padding='SAME', groups=1):
 
 def lax_transposed(x, kernel):
   return lax.conv_transpose(x, kernel, (2, 2), 'SAME', dimension_numbers=CONV)
+
+
+def lax_doubled(x, kernel):
+  return lax_conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2), kernel)
+
+
+def ours_doubled(x, kernel):
+  return layers.conv(layers.join(Doubled(x)), kernel)
 
 
 # Name: image [B, H, W, C], kernel [k, l, C / groups, D], lax, ours, torch.
@@ -76,6 +85,16 @@ LAYERS = {
       (56, 64, 64),
       (28, 128, 128),
     ]
+  },
+  **{
+    f'3x3 of {2 * h}x{2 * h}x{c}, doubled, to {d}': (
+      (8, h, h, c),
+      (3, 3, c, d),
+      lax_doubled,
+      ours_doubled,
+      'doubled',
+    )
+    for h, c, d in [(8, 512, 256), (32, 128, 64), (128, 32, 16)]
   },
   **{
     f'depthwise {k}x{k}, {h}x{h}x{c}': (
@@ -157,6 +176,12 @@ def torch_runs(x, kernel, how):
   if how == 'transposed':
     weight = last(kernel, 2, 3, 0, 1)
     layer = functools.partial(F.conv_transpose2d, image, weight, stride=2)
+  elif how == 'doubled':
+    weight = last(kernel, 3, 2, 0, 1)
+
+    def layer():
+      return F.conv2d(F.interpolate(image, None, 2), weight, padding=1)
+
   elif isinstance(how, tuple):
     weight = image
     layer = functools.partial(F.max_pool2d, image, *how)

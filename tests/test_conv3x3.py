@@ -23,13 +23,16 @@ def results(form, image, channels, features, dtype=jnp.float32):
     return y, *back(normal(2, *y.shape).astype(dtype))
 
 
-# Images and channels; which of the three convolutions is made in pairs.
+# Images and channels; how forward and the gradient of the image are made.
 CASES = [
-  ((2, 8, 12), 8, 8),  # forward and the gradient of the image
-  ((2, 8, 12), 3, 24),  # the gradient of the image only
-  ((1, 7, 10), 20, 16),  # forward only
+  ((2, 8, 12), 8, 8),  # both in pairs
+  ((2, 8, 12), 5, 24),  # neither, in pairs
+  ((1, 7, 10), 20, 16),  # in pairs, neither
   ((2, 6, 7), 4, 8),  # an odd row has no pairs
-  ((3, 5, 6), 40, 24),  # none
+  ((3, 5, 6), 40, 24),  # neither
+  ((2, 7, 6), 30, 5),  # by taps, neither
+  ((2, 4, 5), 1, 18),  # neither, by taps
+  ((1, 32, 32), 176, 176),  # both by Winograd's, and the gradient of the kernel
 ]
 
 
@@ -42,7 +45,7 @@ def test_equals_lax(image, channels, features):
     assert np.abs(a - b).max() < 3e-6 * np.abs(b).max()
 
 
-@pytest.mark.parametrize('image, channels, features', CASES[:2] + CASES[4:])
+@pytest.mark.parametrize('image, channels, features', CASES[:2] + CASES[4:7])
 def test_bfloat16_is_as_near_as_that_of_lax(image, channels, features):
   exact, ours, theirs = quick_jit(
     lambda: [
@@ -63,7 +66,7 @@ def windows(image, channels, features):
   """Strides and output channels of the convolutions of a forward pass."""
   x, kernel = normal(0, *image, channels), normal(1, 3, 3, channels, features)
   with use_form('cpu'):
-    jaxpr = jax.make_jaxpr(conv3x3._convolve)(x, kernel)
+    jaxpr = jax.make_jaxpr(conv3x3._convolve, static_argnums=2)(x, kernel, 1)
   return [
     (
       e.params['window_strides'],
@@ -86,6 +89,51 @@ def windows(image, channels, features):
 )
 def test_form(image, channels, features, strides, seen, made):
   assert windows(image, channels, features) == [(strides, seen, made)]
+
+
+def products(dtype, *shapes):
+  """Convolutions and products of matrices of 3x3 and its two gradients.
+
+  Args:
+    dtype: Of all.
+    *shapes: Of the image and of the output.
+  """
+  x, dy = (jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
+  size = (3, 3, x.shape[-1], dy.shape[-1])
+  kernel = jax.ShapeDtypeStruct(size, dtype)
+
+  def count(function, *arguments):
+    text = str(jax.make_jaxpr(function)(*arguments))
+    return text.count(' conv_general_dilated['), text.count(' dot_general[')
+
+  return [
+    count(lambda x, k: conv3x3._convolve(x, k, 1), x, kernel),
+    count(conv3x3._backward, (x, kernel), dy),
+  ]
+
+
+# Of Winograd's, one product for each of 16 sums, and two for the sums of taps. In
+# the gradient of the kernel lax has a second convolution, which nobody reads.
+LARGE = (1, 32, 32, 176)
+
+
+@pytest.mark.parametrize(
+  'dtype, image, features, expected',
+  [
+    (jnp.float32, LARGE, 176, [(0, 18), (0, 36)]),
+    (jnp.float32, (1, 16, 16, 176), 176, [(1, 0), (3, 0)]),  # too small
+    (jnp.float32, (2, 128, 128, 64), 64, [(0, 18), (2, 18)]),  # few channels
+    (jnp.float32, (2, 128, 128, 47), 60, [(1, 0), (3, 0)]),  # fewer
+    (jnp.float32, (1, 8, 8, 704), 704, [(1, 0), (3, 0)]),  # few tiles
+    (jnp.float32, (1, 8, 8, 30), 5, [(0, 1), (3, 0)]),  # by taps
+    (jnp.float32, (1, 8, 8, 5), 30, [(1, 0), (2, 1)]),
+    (jnp.float32, (1, 8, 8, 29), 5, [(1, 0), (3, 0)]),
+    (jnp.bfloat16, LARGE, 176, [(1, 0), (3, 0)]),
+    (jnp.bfloat16, (1, 8, 8, 30), 5, [(1, 0), (3, 0)]),
+  ],
+)
+def test_which_form(dtype, image, features, expected):
+  assert products(dtype, image, (*image[:3], features)) == expected
 
 
 @pytest.mark.parametrize(
@@ -123,7 +171,7 @@ def test_the_kernel_gradient_reads_a_padded_image():
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='XLA for the CPU')
 def test_programs_keep_convolutions_from_ynnpack():
   x, kernel = normal(0, 2, 32, 32, 32), normal(1, 3, 3, 32, 32)
-  lowered = jax.jit(conv3x3.conv3x3).lower(x, kernel)
+  lowered = jax.jit(conv3x3.conv_bordered).lower(x, kernel)
   options = forms.compiler_options()
   assert '__ynn' not in lowered.compile(compiler_options=options).as_text()
   if forms._knows_ynnpack():  # where XLA would use it, or the above is empty

@@ -1,15 +1,11 @@
 """What every network is made of. Encoders and decoders import only this.
 
-The modules are here; the functions they stand on are in `ops` and `activations`,
-what collects an encoder's feature maps is in `taps`, and all are reached through
-this module.
+The blocks are here; convolutions are in `convolutions`, the functions they stand
+on in `ops` and `activations`, what collects an encoder's feature maps in `taps`,
+and all are reached through this module.
 """
 
-from collections.abc import Callable, Sequence
-
 import flax.linen as nn
-import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 
 from jaxderm.models.activations import (
   ACTIVATIONS,
@@ -17,9 +13,17 @@ from jaxderm.models.activations import (
   PReLU,
   swish,
 )
+from jaxderm.models.convolutions import (
+  Conv,
+  ConvTranspose,
+  DepthwiseConv,
+  SeparableConv,
+  Up,
+  same_padding,
+)
+from jaxderm.models.joined import Joined, join
 from jaxderm.models.norm import ORIGINS, BatchNorm, norm_momentum
 from jaxderm.models.ops import (
-  UPSAMPLINGS,
   append_channels,
   avg_pool,
   channel_shuffle,
@@ -49,6 +53,7 @@ __all__ = [
   'DepthwiseConv',
   'DoubleConv',
   'Encoder',
+  'Joined',
   'PReLU',
   'Pyramid',
   'ResidualUnit',
@@ -64,6 +69,7 @@ __all__ = [
   'conv_transpose_3x3',
   'depthwise_conv',
   'global_mean',
+  'join',
   'max_pool',
   'max_unpool',
   'norm_momentum',
@@ -73,101 +79,6 @@ __all__ = [
   'upsample',
   'upsample_aligned',
 ]
-
-he_normal = nn.initializers.he_normal()
-
-
-def same_padding(size: int, origin: str) -> str | list[tuple[int, int]]:
-  """The padding that 'same' means to Keras, and half the kernel to torch."""
-  choose('origin', origin, ORIGINS)
-  return 'SAME' if origin == 'keras' else [((size - 1) // 2, size // 2)] * 2
-
-
-class Conv(nn.Module):
-  """Convolution, with a bias unless told otherwise.
-
-  Attributes:
-    features: Channels of the output.
-    size: Side of the kernel, or (height, width).
-    padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
-  """
-
-  features: int
-  size: int | tuple[int, int] = 3
-  stride: int = 1
-  padding: str | Sequence[tuple[int, int]] = 'SAME'
-  groups: int = 1
-  bias: bool = True
-  kernel_init: Callable = he_normal
-
-  @nn.compact
-  def __call__(self, x: Array, train: bool = False) -> Array:
-    del train  # taken so that a block can stand where a convolution does
-    size = (self.size, self.size) if isinstance(self.size, int) else self.size
-    shape = (*size, x.shape[-1] // self.groups, self.features)
-    kernel = self.param('kernel', self.kernel_init, shape)
-    x, kernel = promote_dtype(x, kernel)
-    x = conv(x, kernel, self.stride, self.padding, self.groups)
-    return _add_bias(self, x)
-
-
-class DepthwiseConv(nn.Module):
-  """One filter for each channel; the kernel is [k, k, 1, C]."""
-
-  size: int = 3
-  stride: int = 1
-  padding: str | Sequence[tuple[int, int]] = 'SAME'
-  bias: bool = True
-  # With one input to each filter, the fan is the kernel's area.
-  kernel_init: Callable = he_normal
-
-  @nn.compact
-  def __call__(self, x: Array, train: bool = False) -> Array:
-    del train
-    shape = (self.size, self.size, 1, x.shape[-1])
-    kernel = self.param('kernel', self.kernel_init, shape)
-    x, kernel = promote_dtype(x, kernel)
-    x = depthwise_conv(x, kernel, self.stride, self.padding)
-    return _add_bias(self, x)
-
-
-class SeparableConv(nn.Module):
-  """A depthwise convolution, then a 1x1 convolution (arXiv:1610.02357).
-
-  The parameters are called as in Keras: 'depthwise_kernel' [k, k, 1, C],
-  'pointwise_kernel' [1, 1, C, D] and, at the end, 'bias'.
-  """
-
-  features: int
-  size: int = 3
-  stride: int = 1
-  padding: str | Sequence[tuple[int, int]] = 'SAME'
-  bias: bool = True
-  kernel_init: Callable = he_normal
-
-  @nn.compact
-  def __call__(self, x: Array, train: bool = False) -> Array:
-    del train
-    shapes = {
-      'depthwise_kernel': (self.size, self.size, 1, x.shape[-1]),
-      'pointwise_kernel': (1, 1, x.shape[-1], self.features),
-    }
-    kernels = [
-      self.param(name, self.kernel_init, shape)
-      for name, shape in shapes.items()
-    ]
-    x, depthwise, pointwise = promote_dtype(x, *kernels)
-    x = depthwise_conv(x, depthwise, self.stride, self.padding)
-    return _add_bias(self, conv(x, pointwise))
-
-
-def _add_bias(module: nn.Module, x: Array) -> Array:
-  if not module.bias:
-    return x
-  bias = module.param('bias', nn.initializers.zeros, (x.shape[-1],))
-  # The bias has its gradient summed over all pixels: not in bfloat16.
-  wide = jnp.promote_types(x.dtype, jnp.float32)
-  return (x + bias.astype(wide)).astype(x.dtype)
 
 
 class ConvNormAct(nn.Module):
@@ -189,7 +100,7 @@ class ConvNormAct(nn.Module):
   norm: bool = True
 
   @nn.compact
-  def __call__(self, x: Array, train: bool = False) -> Array:
+  def __call__(self, x: Array | Joined, train: bool = False) -> Array:
     x = Conv(
       self.features,
       self.size,
@@ -222,7 +133,7 @@ class DoubleConv(nn.Module):
   depth: int = 2
 
   @nn.compact
-  def __call__(self, x: Array, train: bool = False) -> Array:
+  def __call__(self, x: Array | Joined, train: bool = False) -> Array:
     for i in range(1, self.depth + 1):
       x = ConvNormAct(
         self.features,
@@ -268,52 +179,3 @@ class ResidualUnit(nn.Module):
     if x.shape != y.shape:
       x = convolve(x, 1, self.stride, 'shortcut')
     return x + y
-
-
-class ConvTranspose(nn.Module):
-  """Doubles both sides with a learnt kernel [size, size, C, D] and a bias.
-
-  Attributes:
-    features: Channels of the output, D.
-    size: 2 ("T2") or 3 ("T3").
-  """
-
-  features: int
-  size: int = 2
-  bias: bool = True
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    forms = {2: conv_transpose_2x2, 3: conv_transpose_3x3}
-    if self.size not in forms:
-      raise ValueError(f'transposed kernel {self.size}: expected 2 or 3')
-    shape = (self.size, self.size, x.shape[-1], self.features)
-    x, kernel = promote_dtype(x, self.param('kernel', he_normal, shape))
-    return _add_bias(self, forms[self.size](x, kernel))
-
-
-class Up(nn.Module):
-  """Doubles both sides, in the way that `kind` says.
-
-  'nearest'; 'bilinear' between pixel centres; 'aligned', bilinear with corner on
-  corner; 'transpose' (T2) and 'conv2', which is 'nearest' and a 2x2 convolution
-  with a bias. The last two change the channels to `features`.
-  """
-
-  features: int
-  kind: str = 'nearest'
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    choose('up', self.kind, [*UPSAMPLINGS, 'transpose', 'conv2', 'aligned'])
-    if self.kind == 'conv2':
-      conv2 = Conv(self.features, 2)
-      nn.share_scope(self, conv2)
-      return conv2(upsample(x, 'nearest'))
-    if self.kind == 'transpose':
-      transposed = ConvTranspose(self.features, 2)
-      nn.share_scope(self, transposed)
-      return transposed(x)
-    if self.kind == 'aligned':
-      return upsample_aligned(x)
-    return upsample(x, self.kind)

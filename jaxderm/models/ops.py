@@ -14,9 +14,9 @@ import numpy as np
 from jax import lax
 
 from jaxderm.models.conv1x1 import conv1x1
-from jaxderm.models.conv3x3 import conv3x3
 from jaxderm.models.depthwise import depthwise_conv
 from jaxderm.models.forms import form
+from jaxderm.models.joined import Joined, convolve, repeat
 from jaxderm.models.pool import max_pool, max_unpool
 
 __all__ = [
@@ -62,13 +62,17 @@ def scaled(features: int, width: float, divisor: int = 8) -> int:
 
 
 def conv(
-  x: Array,
+  x: Array | Joined,
   kernel: Array,
   stride: int = 1,
   padding: str | Sequence[tuple[int, int]] = 'SAME',
   groups: int = 1,
 ) -> Array:
   """Convolves [B, H, W, C] with a kernel [k, l, C / groups, D]."""
+  bordered = _is_bordered3x3(kernel, stride, padding, groups)
+  if isinstance(x, Joined) and not (bordered and kernel.dtype == jnp.float32):
+    # In bfloat16 sums of weights would lose digits.
+    x = x.whole()
   unpadded = isinstance(padding, str) or not np.any(padding)
   if kernel.shape[:2] == (1, 1) and unpadded:
     if groups == 1:
@@ -80,8 +84,8 @@ def conv(
   if kernel.shape[:2] == x.shape[1:3] and groups == 1 and padding == 'VALID':
     # A dense layer on the flattened map, as such four times faster.
     return jnp.einsum('bhwc,hwcd->bd', x, kernel)[:, None, None]
-  if form() == 'cpu' and _is_same3x3(kernel, stride, padding, groups):
-    return conv3x3(x, kernel)
+  if bordered and (isinstance(x, Joined) or form() == 'cpu'):
+    return convolve(x, kernel)
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -92,7 +96,7 @@ def conv(
   )
 
 
-def _is_same3x3(kernel, stride, padding, groups) -> bool:
+def _is_bordered3x3(kernel, stride, padding, groups) -> bool:
   if kernel.shape[:2] != (3, 3) or stride != 1 or groups != 1:
     return False
   if isinstance(padding, str):
@@ -215,7 +219,7 @@ def upsample(x: Array, kind: str = 'nearest', factor: int = 2) -> Array:
   """
   choose('upsampling', kind, UPSAMPLINGS)
   if kind == 'nearest':
-    return einops.repeat(x, 'b h w c -> b (h p) (w q) c', p=factor, q=factor)
+    return repeat(x, factor)
   b, h, w, c = x.shape
   return jax.image.resize(x, (b, h * factor, w * factor, c), 'bilinear')
 

@@ -11,6 +11,7 @@ from jaxderm.models.layers import (
   DoubleConv,
   Pyramid,
   Up,
+  join,
 )
 
 
@@ -72,7 +73,7 @@ class GatedUNet(nn.Module):
       activation=self.activation, bias=self.bias, origin=self.origin
     )
     for i, width in enumerate(self.widths, start=1):
-      x = Up(width, self.up, name=f'up{i}')(x)
+      x = join(Up(width, self.up, whole=False, name=f'up{i}')(x))
       x = ConvNormAct(width, **settings, name=f'conv{i}')(x, train)
       if skips:
         gate = Gate(width // 2, self.origin, name=f'gate{i}')

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from jaxderm.models.layers import Array, DoubleConv, Pyramid, Up
+from jaxderm.models.layers import Array, DoubleConv, Pyramid, Up, join
 
 
 class UNet(nn.Module):
@@ -51,8 +50,9 @@ class UNet(nn.Module):
       depth=self.depth,
     )
     for i, width in enumerate(self.widths):
-      x = Up(width, self.up, name=f'up{i + 1}')(x)
-      if skips:
-        x = jnp.concatenate([x, skips.pop()], axis=-1)
+      # Convolutions alone read a map that is not whole.
+      up = Up(width, self.up, self.block is not None, name=f'up{i + 1}')
+      x = join(up(x), *skips[-1:])
+      skips = skips[:-1]
       x = block(width, name=f'block{i + 1}')(x, train)
     return x

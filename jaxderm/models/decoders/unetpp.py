@@ -1,9 +1,8 @@
 """The nested decoder of UNet++ (arXiv:1807.10165, 1912.05074)."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from jaxderm.models.layers import Array, DoubleConv, Pyramid, Up
+from jaxderm.models.layers import Array, DoubleConv, Pyramid, Up, join
 
 
 class UNetPlusPlus(nn.Module):
@@ -42,11 +41,11 @@ class UNetPlusPlus(nn.Module):
     for j in range(1, depth + 1):
       for i in range(depth + 1 - j):
         width = pyramid[i].shape[-1]
-        left = [x[i, k] for k in (range(j) if self.dense else [j - 1])]
-        below = Up(width, self.up, name=f'up{i}{j}')(x[i + 1, j - 1])
+        left = join(*[x[i, k] for k in (range(j) if self.dense else [j - 1])])
+        up = Up(width, self.up, whole=False, name=f'up{i}{j}')
         x[i, j] = DoubleConv(
           width, self.activation, self.bias, self.origin, name=f'x{i}{j}'
-        )(jnp.concatenate([*left, below], axis=-1), train)
+        )(join(left, up(x[i + 1, j - 1])), train)
     if self.deep_supervision:
       return tuple(x[0, j] for j in range(1, depth + 1))
     return x[0, depth]
