@@ -157,14 +157,19 @@ def test_only_what_it_is_for(kernel, stride, padding, ours):
   assert ('custom_vjp' in program) == ours
 
 
-def test_the_kernel_gradient_reads_a_padded_image():
-  x, kernel = normal(0, 2, 8, 8, 3), normal(1, 3, 3, 3, 4)
-  dy = normal(2, 2, 8, 8, 4)
+@pytest.mark.parametrize(
+  'channels, features, padded',
+  [(3, 4, 3), (4, 4, 4), (5, 4, 4), (25, 24, 24), (26, 25, 26)],
+)
+def test_the_kernel_gradient_reads_a_padded_image(channels, features, padded):
+  """Of the two maps, that of fewer channels where those made are few."""
+  x, kernel = normal(0, 2, 8, 8, channels), normal(1, 3, 3, channels, features)
+  dy = normal(2, 2, 8, 8, features)
   program = jax.make_jaxpr(conv3x3._kernel_gradient)(x, kernel, dy)
   *_, equation = [
     e for e in program.eqns if e.primitive.name == 'conv_general_dilated'
   ]
-  assert equation.invars[0].aval.shape == (2, 10, 10, 3)
+  assert equation.invars[0].aval.shape == (2, 10, 10, padded)
   assert equation.params['padding'] == ((0, 0), (0, 0))
 
 

@@ -11,6 +11,9 @@ one pixel larger (`joined` needs them). Identical forms, for the library that
 - pairs: where few are made, two neighbouring pixels of a row are made at once,
   as twice the channels of a convolution of stride 2, whose kernel holds two
   shifted copies of the kernel and zeros;
+- turned about: where few channels were made of more, the gradient of the kernel
+  is that of a convolution of the output's gradient, which the library then cuts
+  into the patches, to the input;
 - the gradient of the kernel reads an image that is padded beforehand: the
   library is up to four times slower where it has to pad by itself.
 
@@ -28,6 +31,7 @@ from jaxderm.models import winograd
 Array = jax.Array
 _FEW = 16  # channels that are made in pairs
 _FEWER = 6  # times fewer channels than are read
+_NARROW = 24  # channels whose gradient is turned about
 
 
 @jax.custom_vjp
@@ -91,11 +95,12 @@ def _by_taps(x: Array, kernel: Array) -> Array:
 
 
 def _kernel_gradient(x: Array, kernel: Array, dy: Array) -> Array:
-  features = kernel.shape[3]
-  if _is_exact3x3(x, kernel) and winograd.pays(
-    x.shape, features, gradient=True
-  ):
+  size, _, c, d = kernel.shape
+  if _is_exact3x3(x, kernel) and winograd.pays(x.shape, d, gradient=True):
     return winograd.kernel_gradient(x, dy)
+  if size == 3 and d <= _NARROW and d < c:
+    turned = _kernel_gradient(dy, kernel.swapaxes(2, 3), x)
+    return jnp.flip(turned, (0, 1)).swapaxes(2, 3)
   padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
   # Fused with the transpose that comes next, the padding takes half as long
   # again.
