@@ -29,9 +29,8 @@ from jax import lax
 from jaxderm.models import winograd
 
 Array = jax.Array
-_FEW = 16  # channels that are made in pairs
+_FEW = 24  # channels that are made in pairs, or whose gradient is turned about
 _FEWER = 6  # times fewer channels than are read
-_NARROW = 24  # channels whose gradient is turned about
 
 
 @jax.custom_vjp
@@ -98,7 +97,7 @@ def _kernel_gradient(x: Array, kernel: Array, dy: Array) -> Array:
   size, _, c, d = kernel.shape
   if _is_exact3x3(x, kernel) and winograd.pays(x.shape, d, gradient=True):
     return winograd.kernel_gradient(x, dy)
-  if size == 3 and d <= _NARROW and d < c:
+  if size == 3 and d <= _FEW and d < c:
     turned = _kernel_gradient(dy, kernel.swapaxes(2, 3), x)
     return jnp.flip(turned, (0, 1)).swapaxes(2, 3)
   padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
