@@ -1,4 +1,4 @@
-r"""What seven choices save of a whole training step, on this device.
+r"""What ten choices save of a whole training step, on this device.
 
   python scripts/steps.py            # prints the table in docs/benchmarks.md
 
@@ -8,6 +8,9 @@ r"""What seven choices save of a whole training step, on this device.
 - norm: BatchNorm's gradient is our own (`models/norm.py`)
 - swish: its gradient too (`models/activations.py`)
 - growth: a dense block's gradient is added up once (`ops.append_channels`)
+- doubled: a coarse map is convolved before it is (`models/joined.py`)
+- winograd: fewer products of many channels (`models/winograd.py`)
+- taps: of many to few, products come first (`models/conv3x3.py`)
 - one by one: not in a `lax.scan` (`dispatch.STEPS`)
 
 Each number is of a process of its own: the median of --steps steps after
@@ -31,7 +34,7 @@ import numpy as np
 from jaxderm import dispatch, host
 from jaxderm.benchmark import ours
 from jaxderm.benchmark.workloads import Workload
-from jaxderm.models import forms, norm
+from jaxderm.models import conv3x3, convolutions, forms, norm, winograd
 from jaxderm.models.encoders import densenet, efficientnet
 from jaxderm.sharding import replicated
 
@@ -44,6 +47,9 @@ CHOICES = {
   'norm': ('DenseNet121', 128),
   'swish': ('EfficientNetB0', 128),
   'growth': ('DenseNet121', 128),
+  'doubled': ('yang2021/UNetPlusPlus', 128),
+  'winograd': ('ResNet34', 256),
+  'taps': ('yang2021/EfficientUNetPlusPlus', 128),
   'one by one': ('yang2021/UNet', 64),
 }
 # The option of XLA that a choice is, where it is one.
@@ -51,7 +57,7 @@ OPTIONS = {
   'barriers': 'xla_disable_hlo_passes',
   'eigen': 'xla_cpu_experimental_ynn_fusion_type',
 }
-# What stands in for a function or a class of ours without it.
+# What stands in for a name of ours without it.
 PLAIN = {
   'norm': (norm, '_BatchNorm', nn.BatchNorm),
   'swish': (efficientnet, 'swish', nn.swish),
@@ -60,6 +66,9 @@ PLAIN = {
     'append_channels',
     lambda x, y: jnp.concatenate([x, y], axis=-1),
   ),
+  'doubled': (convolutions, 'Doubled', convolutions.upsample),
+  'winograd': (winograd, 'pays', lambda *_, **__: False),
+  'taps': (conv3x3, '_FEWER', float('inf')),
 }
 
 

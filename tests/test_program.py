@@ -247,3 +247,47 @@ assert counts['all-gather'] + counts['all-to-all'] > 0, counts
 
 def test_rows_that_travel_are_seen():
   run([sys.executable, '-c', GATHERS], devices=8)
+
+
+# Winograd's, by taps, and a coarse map that is not doubled: forward and back.
+FORMS = """
+import sys
+sys.path.insert(0, 'scripts')
+import jax, jax.numpy as jnp
+import mesh
+from jaxderm import sharding
+from jaxderm.models import joined, layers, winograd
+from jaxderm.models.forms import compiler_options
+devices = sharding.make_mesh()
+shapes = [(8, 32, 32, 96), (8, 16, 16, 8)]
+assert winograd.pays(shapes[0], 96, gradient=True)
+kernels = [(3, 3, 96, 96), (3, 3, 96, 16), (3, 3, 24, 16)]
+def loss(kernels, wide, half):
+  few = layers.conv(layers.conv(wide, kernels[0]), kernels[1])
+  both = layers.join(joined.Doubled(half), few)
+  return jnp.sum(layers.conv(both, kernels[2]) ** 2)
+rows, everywhere = sharding.by_row(devices), sharding.replicated(devices)
+step = jax.jit(
+  jax.grad(loss, (0, 1, 2)),
+  in_shardings=(everywhere, rows, rows),
+  out_shardings=(everywhere, rows, rows),
+  compiler_options=compiler_options(),
+)
+zeros = jax.tree.map(
+  lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+  [kernels, *shapes],
+  is_leaf=lambda x: isinstance(x, tuple),
+)
+counts = mesh.collectives(step.lower(*zeros).compile().as_text())
+assert counts.pop('all-reduce') > 0
+assert set(counts.values()) == {0}, counts
+"""
+
+
+def test_no_form_lets_rows_travel():
+  run(
+    [sys.executable, '-c', FORMS],
+    devices=8,
+    xla_flags='--xla_backend_optimization_level=0 '
+    '--xla_llvm_disable_expensive_passes=true',
+  )
