@@ -45,7 +45,7 @@ def test_equals_lax(image, channels, features):
     assert np.abs(a - b).max() < 3e-6 * np.abs(b).max()
 
 
-@pytest.mark.parametrize('image, channels, features', CASES[:2] + CASES[4:7])
+@pytest.mark.parametrize('image, channels, features', CASES[:2] + CASES[4:])
 def test_bfloat16_is_as_near_as_that_of_lax(image, channels, features):
   exact, ours, theirs = quick_jit(
     lambda: [

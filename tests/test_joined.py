@@ -1,15 +1,13 @@
 """What convolutions make of maps that nobody joined is what they always made."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import quick_jit
-from jax import lax
 
+from jaxderm.cost import inner_programs
 from jaxderm.models import decoders, joined, layers
 from jaxderm.models.forms import use_form
 from jaxderm.models.layers import Conv, ConvNormAct, DoubleConv, Up, join
@@ -25,13 +23,8 @@ def by_lax(maps, kernel):
   """Doubled, joined and convolved by lax; a map of half the size is doubled."""
   side = max(x.shape[1] for x in maps)
   whole = [x if x.shape[1] == side else layers.upsample(x) for x in maps]
-  return lax.conv_general_dilated(
-    jnp.concatenate(whole, axis=-1),
-    kernel,
-    (1, 1),
-    'SAME',
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
+  with use_form('lax'):
+    return layers.conv(jnp.concatenate(whole, axis=-1), kernel)
 
 
 def by_us(maps, kernel):
@@ -111,11 +104,8 @@ def convolutions(function, *arguments):
       joins += equation.primitive.name == 'concatenate'
       if equation.primitive.name == 'conv_general_dilated':
         kernels.append(equation.invars[1].aval.shape)
-      for inner in jax.tree.leaves(
-        list(equation.params.values()), is_leaf=lambda x: hasattr(x, 'jaxpr')
-      ):
-        if hasattr(inner, 'jaxpr'):
-          look(inner.jaxpr)
+      for inner in inner_programs(equation.params):
+        look(inner)
 
   look(jax.make_jaxpr(function)(*arguments).jaxpr)
   return kernels, joins
@@ -167,7 +157,7 @@ def test_unet_writes_no_joined_map():
   'decoder',
   [
     decoders.UNet((8, 8, 4)),
-    decoders.UNet((8, 8), block=partial(layers.ResidualUnit)),
+    decoders.UNet((8, 8), block=layers.ResidualUnit),
     decoders.UNet((8, 8), up='bilinear'),
     decoders.UNet((8, 8), up='conv2'),
     decoders.UNetPlusPlus(),

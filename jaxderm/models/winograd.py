@@ -6,8 +6,8 @@ are added up. Done both ways, 2x2 pixels cost 16 products for each pair of
 channels, not 36. Each of the 16 is one product of matrices: sums of pixels, by
 tile and channel, times sums of taps.
 
-The factors are 1, -1 and 1/2, so float32 loses next to nothing by it (a test
-holds that); bfloat16 would. The sums take four times the memory of the maps
+The factors are 1, -1 and 1/2, so float32 loses little by it (a test beside
+float64 says how little); bfloat16 would lose more. The sums take four times the memory of the maps
 while they are there, so it pays only where there are many channels. What was
 measured is in docs/benchmarks.md.
 """
@@ -29,8 +29,8 @@ Grid = list[list[Array]]  # maps by row and column
 _PIXELS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _TAPS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _OUTPUTS = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-# Below so many products of a convolution a step gains less than a millisecond,
-# and its program takes half a second longer to compile.
+# Below so many products there is little to gain, and a program takes longer to
+# compile.
 _PRODUCTS = 2**28
 _CHANNELS, _CHANNELS_OF_GRADIENT = 48, 96
 
