@@ -9,7 +9,6 @@ compiled.
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +19,7 @@ import optax
 from jax import stages
 from jax.sharding import Mesh
 
-from jaxderm import sharding
+from jaxderm import draws, sharding, vectors
 from jaxderm.models import forms
 from jaxderm.step import TrainState
 from jaxderm.task import Batch, Task
@@ -71,11 +70,6 @@ def plan(
       {'params': {'encoder': ...}}: of a collection, whole parts by name.
   """
 
-  @partial(
-    jax.jit,
-    out_shardings=sharding.replicated(mesh),
-    compiler_options=_QUICK,
-  )
   def init(key, start):
     key, init_key = jax.random.split(jax.random.wrap_key_data(key))
     inputs = [jnp.zeros(example[k].shape, jnp.float32) for k in task.inputs]
@@ -87,7 +81,7 @@ def plan(
       step=jnp.zeros((), jnp.int32),
       params=variables['params'],
       batch_stats=variables.get('batch_stats', {}),
-      opt_state=tx.init(variables['params']),
+      opt_state=tx.init(vectors.join(variables['params'])),
       key=key,
       rate=jnp.ones((), jnp.float32),
       bad_step=jnp.full((), -1, jnp.int32),
@@ -95,8 +89,20 @@ def plan(
 
   # An argument, so that every seed finds the same program in the cache.
   given = np.asarray(jax.random.key_data(jax.random.key(seed))), start
-  traced = init.trace(*given)
-  return Plan(traced.out_info, lambda: traced.lower().compile()(*given))
+  program, shapes = jax.make_jaxpr(init, return_shape=True)(*given)
+  everywhere = sharding.replicated(mesh)
+  results = jax.jit(
+    draws.together(program),
+    out_shardings=everywhere,
+    compiler_options=_QUICK,
+  )
+
+  def make():
+    made = results(*jax.tree.leaves(given))
+    return jax.tree.unflatten(jax.tree.structure(shapes), made)
+
+  placed = jax.tree.map(lambda x: x.update(sharding=everywhere), shapes)
+  return Plan(placed, make)
 
 
 def make_beside(

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxderm import vectors
-
 Schedule = Callable[[jax.Array], jax.Array]
 
 
@@ -143,21 +141,6 @@ def convolutions(params):
 DECAYED = {'kernels': kernels, 'convolutions': convolutions, 'all': None}
 
 
-def _on_joined(
-  tx: optax.GradientTransformation,
-) -> optax.GradientTransformation:
-  """The same, on joined vectors: for what treats all numbers of them alike."""
-
-  def update(updates, state, params=None):
-    params = None if params is None else vectors.join(params)
-    joined, state = tx.update(vectors.join(updates), state, params)
-    return vectors.part(joined, updates), state
-
-  return optax.GradientTransformation(
-    lambda params: tx.init(vectors.join(params)), update
-  )
-
-
 def make_optimizer(
   name: str,
   *,
@@ -191,4 +174,4 @@ def make_optimizer(
     parts += [scale, decay] if decoupled else [decay, scale]
   else:
     parts += [scale]
-  return _on_joined(optax.chain(*parts, optax.scale_by_learning_rate(schedule)))
+  return optax.chain(*parts, optax.scale_by_learning_rate(schedule))

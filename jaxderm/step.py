@@ -162,13 +162,15 @@ def make_update(
     (loss, batch_stats), grads = gradient(
       state.params, state.batch_stats, batch, key
     )
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    grads, params = vectors.join(grads), vectors.join(state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, params)
     updates = jax.tree.map(lambda u: u * state.rate, updates)
-    norm = optax.tree.norm(vectors.join(grads))
+    params = optax.apply_updates(params, updates)
+    norm = optax.tree.norm(grads)
     bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm)) & (state.bad_step < 0)
     state = state.replace(
       step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
+      params=vectors.part(params, state.params),
       batch_stats=batch_stats,
       opt_state=opt_state,
       bad_step=jnp.where(bad, state.step, state.bad_step),

@@ -203,7 +203,7 @@ def test_vectors_are_joined_and_parted():
 @pytest.mark.parametrize('decayed', ['kernels', 'all'])
 def test_joined_vectors_are_updated_as_each_by_itself(decayed):
   schedule = optim.make_schedule('cosine', 0.1, 10)
-  joined = optim.make_optimizer(
+  tx = optim.make_optimizer(
     'adam', schedule=schedule, weight_decay=0.3, decayed=decayed, clip=0.5
   )
   each = optax.chain(
@@ -213,16 +213,16 @@ def test_joined_vectors_are_updated_as_each_by_itself(decayed):
     optax.scale_by_learning_rate(schedule),
   )
 
-  def train(tx):
-    params = tree(0)
+  def train(tx, arrange=lambda x: x):
+    params = arrange(tree(0))
     state = tx.init(params)
     for seed in range(1, 5):
-      updates, state = tx.update(tree(seed), state, params)
+      updates, state = tx.update(arrange(tree(seed)), state, params)
       params = optax.apply_updates(params, updates)
     return params
 
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
-    train(joined),
+    vectors.part(train(tx, vectors.join), tree(0)),
     train(each),
   )
