@@ -19,7 +19,7 @@ _KEEP = (
 _SHELVES = tuple(2**k for k in (32, 30, 28, 26, 24))
 # Objects made before Python looks for cycles among the young ones; how often it
 # has done so before it looks among the older ones, and the oldest.
-_COLLECT = (50_000, 20, 20)
+_COLLECT = (500_000, 20, 20)
 
 
 def prepare() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -6,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import quick_jit
+from flax import errors
 from jax import lax
 
 from jaxderm.models import layers
 from jaxderm.models.forms import use_form
 from jaxderm.models.layers import Taps
+from jaxderm.models.parameters import parameter
 
 KEY = jax.random.key(0)
 SIZES = [(8, 8), (7, 10)]
@@ -341,3 +344,37 @@ def test_unknown_taps_list_the_known():
 def test_taps_are_a_sequence_of_names(names):
   with pytest.raises(ValueError, match='sequence of names'):
     Taps(names)
+
+
+class Scaled(nn.Module):
+  """One parameter of a shape and an initialiser to choose."""
+
+  shape: tuple[int, ...]
+  init_fn: Callable = nn.initializers.ones
+
+  @nn.compact
+  def __call__(self, x):
+    return x * parameter(self, 'factor', self.init_fn, self.shape)
+
+
+def test_a_parameter_is_made_once_and_read_after_that():
+  variables = Scaled((2,)).init(jax.random.key(0), jnp.ones(2))
+  assert variables['params']['factor'].shape == (2,)
+
+  def never(key, shape):
+    raise AssertionError('an initialiser was traced that is not needed')
+
+  network = Scaled((2,), never)
+  given = {'params': {'factor': np.array([2.0, 3.0], np.float32)}}
+  np.testing.assert_array_equal(network.apply(given, jnp.ones(2)), [2, 3])
+
+
+def test_a_parameter_of_another_shape_is_refused():
+  given = {'params': {'factor': jnp.ones(3)}}
+  with pytest.raises(errors.ScopeParamShapeError, match=r'factor.*\(3,\)'):
+    Scaled((2,)).apply(given, jnp.ones(2))
+
+
+def test_a_parameter_that_is_missing_is_named():
+  with pytest.raises(errors.ScopeParamNotFoundError, match='factor'):
+    Scaled((2,)).apply({'params': {'other': jnp.ones(2)}}, jnp.ones(2))

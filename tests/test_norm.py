@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from compiling import quick_jit
 
+from jaxderm.models import norm
 from jaxderm.models.layers import BatchNorm, norm_momentum
 from jaxderm.models.norm import normalise
 
@@ -111,3 +112,20 @@ def test_norm_momentum_is_for_what_is_inside():
     norm_momentum(1.0),
   ):
     pass
+
+
+@pytest.mark.parametrize(
+  'shape, product',
+  [
+    ((32, 14, 14, 128), True),
+    ((32, 14, 14, 256), False),  # too many numbers
+    ((32, 17, 17, 8), False),  # too many rows
+    ((32, 6), True),
+  ],
+)
+def test_sums_of_small_maps_are_products(shape, product):
+  x = jnp.asarray(np.random.default_rng(0).normal(1, 1, shape), jnp.float32)
+  sums = jax.jit(norm._sums)
+  assert ('dot_general' in sums.lower(x).as_text()) == product
+  want = np.sum(np.asarray(x), tuple(range(x.ndim - 1)), np.float64)
+  np.testing.assert_allclose(sums(x), want, rtol=1e-5)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from jaxderm.models.ops import choose
+from jaxderm.models.parameters import parameter
 from jaxderm.models.taps import Array
 
 
@@ -42,7 +43,7 @@ class PReLU(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     init = nn.initializers.constant(0.25)
-    slope = self.param('slope', init, (x.shape[-1],))
+    slope = parameter(self, 'slope', init, (x.shape[-1],))
     x, slope = promote_dtype(x, slope)
     return jnp.where(x >= 0, x, slope * x)
 

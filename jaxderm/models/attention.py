@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxderm.models.layers import Activation, Array, Conv
+from jaxderm.models.parameters import parameter
 
 xavier_uniform = nn.initializers.xavier_uniform()
 truncated_normal = nn.initializers.truncated_normal(0.02)
@@ -116,7 +117,7 @@ class WindowAttention(nn.Module):
 
     # A row for each head, so that it is the transpose of what others have.
     table = (self.heads, (2 * size - 1) ** 2)
-    table = self.param('position_bias', truncated_normal, table)
+    table = parameter(self, 'position_bias', truncated_normal, table)
     bias = jnp.take(table, _distances(size), axis=1)[None]
     if any(shift):
       bias += _apart(x.shape[1:3], size, shift)[:, None]
@@ -241,7 +242,7 @@ class GridPosition(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     shape = (self.grid**2, x.shape[-1])
-    vectors = self.param('embedding', nn.initializers.zeros, shape)
+    vectors = parameter(self, 'embedding', nn.initializers.zeros, shape)
     vectors = vectors.reshape(self.grid, self.grid, -1)
     return x + interpolate(vectors, x.shape[1:3]).astype(x.dtype)
 

@@ -43,10 +43,13 @@ def conv_bordered(x: Array, kernel: Array) -> Array:
   return _convolve(x, kernel, border=1)
 
 
+# Both are traced once for all layers of a shape.
+@jax.jit
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
   return _convolve(x, kernel, border=1), (x, kernel)
 
 
+@jax.jit
 def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
   x, kernel = saved
   flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)

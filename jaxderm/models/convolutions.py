@@ -21,6 +21,7 @@ from jaxderm.models.ops import (
   upsample,
   upsample_aligned,
 )
+from jaxderm.models.parameters import parameter
 from jaxderm.models.taps import Array
 
 he_normal = nn.initializers.he_normal()
@@ -54,7 +55,7 @@ class Conv(nn.Module):
     del train  # taken so that a block can stand where a convolution does
     size = (self.size, self.size) if isinstance(self.size, int) else self.size
     shape = (*size, x.shape[-1] // self.groups, self.features)
-    kernel = self.param('kernel', self.kernel_init, shape)
+    kernel = parameter(self, 'kernel', self.kernel_init, shape)
     x, kernel = _promote(x, kernel)
     x = conv(x, kernel, self.stride, self.padding, self.groups)
     return _add_bias(self, x)
@@ -74,7 +75,7 @@ class DepthwiseConv(nn.Module):
   def __call__(self, x: Array, train: bool = False) -> Array:
     del train
     shape = (self.size, self.size, 1, x.shape[-1])
-    kernel = self.param('kernel', self.kernel_init, shape)
+    kernel = parameter(self, 'kernel', self.kernel_init, shape)
     x, kernel = promote_dtype(x, kernel)
     x = depthwise_conv(x, kernel, self.stride, self.padding)
     return _add_bias(self, x)
@@ -102,7 +103,7 @@ class SeparableConv(nn.Module):
       'pointwise_kernel': (1, 1, x.shape[-1], self.features),
     }
     kernels = [
-      self.param(name, self.kernel_init, shape)
+      parameter(self, name, self.kernel_init, shape)
       for name, shape in shapes.items()
     ]
     x, depthwise, pointwise = promote_dtype(x, *kernels)
@@ -128,7 +129,7 @@ class ConvTranspose(nn.Module):
     if self.size not in forms:
       raise ValueError(f'transposed kernel {self.size}: expected 2 or 3')
     shape = (self.size, self.size, x.shape[-1], self.features)
-    x, kernel = promote_dtype(x, self.param('kernel', he_normal, shape))
+    x, kernel = promote_dtype(x, parameter(self, 'kernel', he_normal, shape))
     return _add_bias(self, forms[self.size](x, kernel))
 
 
@@ -175,7 +176,7 @@ def _promote(x: Array | Joined, kernel: Array) -> tuple[Any, Array]:
 def _add_bias(module: nn.Module, x: Array) -> Array:
   if not module.bias:
     return x
-  bias = module.param('bias', nn.initializers.zeros, (x.shape[-1],))
+  bias = parameter(module, 'bias', nn.initializers.zeros, (x.shape[-1],))
   # The bias has its gradient summed over all pixels: not in bfloat16.
   wide = jnp.promote_types(x.dtype, jnp.float32)
   return (x + bias.astype(wide)).astype(x.dtype)

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxderm.models.ops import choose
+from jaxderm.models.parameters import parameter
 from jaxderm.models.taps import Array
 
 ORIGINS = ('keras', 'torch')
 # Epsilon, and what a step keeps of the old statistics.
 BATCH_NORM = {'keras': (1e-3, 0.99), 'torch': (1e-5, 0.9)}
+_ROWS, _SIZE = 2**13, 2**20  # of a map that is small
 
 _momentum: contextvars.ContextVar[float | None] = contextvars.ContextVar(
   'norm_momentum', default=None
@@ -76,6 +78,15 @@ def _standardise(
 
 
 def _sums(x: Array) -> Array:
+  """Sums over all axes but the last.
+
+  On the CPU those of small maps are products with ones. YNNPACK's sums, which
+  they would be, run a little sooner, but each takes two milliseconds to get
+  ready before it runs for the first time, and there are hundreds.
+  """
+  rows = x.size // x.shape[-1]
+  if jax.default_backend() == 'cpu' and rows <= _ROWS and x.size <= _SIZE:
+    return (jnp.ones((1, rows), x.dtype) @ x.reshape(rows, -1))[0]
   return jnp.sum(x, tuple(range(x.ndim - 1)))
 
 
@@ -119,10 +130,10 @@ class _BatchNorm(nn.BatchNorm):
     shape = x.shape[-1:]
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
     var = self.variable('batch_stats', 'var', jnp.ones, shape)
-    bias = self.param('bias', self.bias_init, shape)
+    bias = parameter(self, 'bias', self.bias_init, shape)
     scale = jnp.ones_like(bias)
     if self.use_scale:
-      scale = self.param('scale', self.scale_init, shape)
+      scale = parameter(self, 'scale', self.scale_init, shape)
     if use_running_average:
       return _standardise(x, mean.value, var.value, scale, bias, self.epsilon)
     y, *seen = normalise(x, scale, bias, self.epsilon)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from jaxderm.models.layers import Array, Conv, conv
+from jaxderm.models.parameters import parameter
 
 # What Keras draws this layer's kernel from.
 he_uniform = nn.initializers.he_uniform()
@@ -54,7 +55,7 @@ class SoftAttention(nn.Module):
     self.sow('intermediates', 'attention', weights)
     if self.gamma:
       init = nn.initializers.constant(0.01)
-      weights = weights * self.param('gamma', init, ())
+      weights = weights * parameter(self, 'gamma', init, ())
     return x * weights.astype(x.dtype)
 
 
@@ -81,8 +82,8 @@ class LiteralConv(nn.Module):
         '3. Set literal=False.'
       )
     shape = (channels, 3, 3, self.features)
-    kernel = self.param('kernel', he_uniform, shape)
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    kernel = parameter(self, 'kernel', he_uniform, shape)
+    bias = parameter(self, 'bias', nn.initializers.zeros, (self.features,))
     middle = (channels - 1) // 2  # the row that lies on the place itself
     first, last = max(0, middle - height + 1), min(channels, middle + height)
     padding = ((middle - first, last - 1 - middle), (1, 1))
