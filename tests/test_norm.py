@@ -8,6 +8,7 @@ import pytest
 from compiling import quick_jit
 
 from jaxderm.models import norm
+from jaxderm.models.forms import use_form
 from jaxderm.models.layers import BatchNorm, norm_momentum
 from jaxderm.models.norm import normalise
 
@@ -125,7 +126,18 @@ def test_norm_momentum_is_for_what_is_inside():
 )
 def test_sums_of_small_maps_are_products(shape, product):
   x = jnp.asarray(np.random.default_rng(0).normal(1, 1, shape), jnp.float32)
-  sums = jax.jit(norm._sums)
-  assert ('dot_general' in sums.lower(x).as_text()) == product
+  sums = jax.jit(norm._sums, static_argnums=1)
+  assert ('dot_general' in sums.lower(x, 'cpu').as_text()) == product
+  assert 'dot_general' not in sums.lower(x, 'lax').as_text()
   want = np.sum(np.asarray(x), tuple(range(x.ndim - 1)), np.float64)
-  np.testing.assert_allclose(sums(x), want, rtol=1e-5)
+  np.testing.assert_allclose(sums(x, 'cpu'), want, rtol=1e-5)
+
+
+def test_each_form_has_its_own_program():
+  given = jnp.ones((2, 4, 4, 8)), jnp.ones(8), jnp.ones(8)
+  for form, product in [('lax', False), ('cpu', True), ('lax', False)]:
+    with use_form(form):
+      text = (
+        jax.jit(lambda *x: norm.normalise(*x, 1e-3)).lower(*given).as_text()
+      )
+    assert ('dot_general' in text) == product

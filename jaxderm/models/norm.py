@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxderm.models.forms import form
 from jaxderm.models.ops import choose
 from jaxderm.models.parameters import parameter
 from jaxderm.models.taps import Array
@@ -77,7 +78,7 @@ def _standardise(
   return y.astype(jnp.result_type(x, scale, bias))
 
 
-def _sums(x: Array) -> Array:
+def _sums(x: Array, form: str) -> Array:
   """Sums over all axes but the last.
 
   On the CPU those of small maps are products with ones. YNNPACK's sums, which
@@ -85,31 +86,39 @@ def _sums(x: Array) -> Array:
   ready before it runs for the first time, and there are hundreds.
   """
   rows = x.size // x.shape[-1]
-  if jax.default_backend() == 'cpu' and rows <= _ROWS and x.size <= _SIZE:
+  if form == 'cpu' and rows <= _ROWS and x.size <= _SIZE:
     return (jnp.ones((1, rows), x.dtype) @ x.reshape(rows, -1))[0]
   return jnp.sum(x, tuple(range(x.ndim - 1)))
 
 
-@functools.partial(jax.jit, static_argnums=3)
 def _forward(x: Array, scale: Array, bias: Array, epsilon: float):
+  return _normalised(x, scale, bias, epsilon, form())
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _normalised(x: Array, scale: Array, bias: Array, epsilon: float, form: str):
   wide = x.astype(jnp.float32)
   count = x.size // x.shape[-1]
-  mean = _sums(wide) / count
+  mean = _sums(wide, form) / count
   # In one pass; rounding may make it negative.
-  var = jnp.maximum(_sums(wide * wide) / count - mean * mean, 0)
+  var = jnp.maximum(_sums(wide * wide, form) / count - mean * mean, 0)
   y = _standardise(x, mean, var, scale, bias, epsilon)
   return (y, mean, var), (x, scale, bias, mean, var)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _backward(epsilon: float, saved, cotangents):
+  return _gradients(saved, cotangents, epsilon, form())
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _gradients(saved, cotangents, epsilon: float, form: str):
   x, scale, bias, mean, var = saved
   dy, wide = (z.astype(jnp.float32) for z in (cotangents[0], x))
   count = x.size // x.shape[-1]
   inverse = lax.rsqrt(var + epsilon)
-  dbias = _sums(dy)
+  dbias = _sums(dy, form)
   # Of x, not of x - mean: XLA would keep that as well, from the forward pass.
-  dscale = (_sums(dy * wide) - mean * dbias) * inverse
+  dscale = (_sums(dy * wide, form) - mean * dbias) * inverse
   along = inverse * dscale / count
   dx = scale * inverse * (dy - along * wide + (along * mean - dbias / count))
   return (
