@@ -2,9 +2,9 @@
 
 A network's parameters are drawn one by one, each by two loops of their own in
 the compiled program. For a network of a hundred layers that program is larger
-than the training step's, and takes seconds to compile or to read from a cache.
-But all keys are folded in the same way and most parameters share their shape
-with others: one loop does for all of these.
+than the training step's, takes seconds to compile and more than one to read
+from a cache. But all keys are folded in the same way, and most parameters share
+their shape with others: one loop does for all of these.
 """
 
 import collections

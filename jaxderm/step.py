@@ -30,7 +30,7 @@ class TrainState(flax.struct.PyTreeNode):
     step: Updates done, int32.
     params: Parameters, float32.
     batch_stats: Statistics of BatchNorm, float32.
-    opt_state: State of the optimiser.
+    opt_state: State of the optimiser, which sees parameters joined (`vectors`).
     key: The run's key; step k uses `fold_in(key, k)`.
     rate: What every update is multiplied by; falls on a plateau.
     bad_step: The first step whose loss or gradient was not finite, or -1.
@@ -143,7 +143,7 @@ def make_update(
   Args:
     network: The network.
     task: The task.
-    tx: The optimiser.
+    tx: The optimiser, of joined parameters: `tx.init(vectors.join(params))`.
     prepare: (batch, key) to what the network expects: colour constancy,
       augmentation, normalisation.
     accumulate: Parts that the batch is cut into to save memory.

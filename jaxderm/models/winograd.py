@@ -7,9 +7,9 @@ channels, not 36. Each of the 16 is one product of matrices: sums of pixels, by
 tile and channel, times sums of taps.
 
 The factors are 1, -1 and 1/2, so float32 loses little by it (a test beside
-float64 says how little); bfloat16 would lose more. The sums take four times the memory of the maps
-while they are there, so it pays only where there are many channels. What was
-measured is in docs/benchmarks.md.
+float64 says how little); bfloat16 would lose more. The sums take four times the
+memory of the maps while they are there, so it pays only where there are many
+channels. What was measured is in docs/benchmarks.md.
 """
 
 import functools
