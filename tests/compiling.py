@@ -5,6 +5,10 @@ import functools
 import jax
 import numpy as np
 
+from jaxderm.models.forms import use_form
+
+SIZES = [(8, 8), (7, 10)]  # of maps: even, odd and not square
+
 # Without XLA's optimisations, in less than half the time. For what is compared
 # with a tolerance; what is promised to the bit is compiled as users do.
 quick_jit = functools.partial(
@@ -41,3 +45,28 @@ def draw(network, *inputs, seed=0):
     return np.asarray(value, leaf.dtype)
 
   return jax.tree_util.tree_map_with_path(one, shapes)
+
+
+def normal(seed, *shape):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def assert_forms_agree(convolve, channels, kernel, sizes=SIZES):
+  """Ours and that of lax: forward and both gradients, at every size."""
+
+  def everything(form, side):
+    with use_form(form):
+      y, back = jax.vjp(
+        convolve, normal(0, 2, *side, channels), normal(1, *kernel)
+      )
+      return y, *back(normal(2, *y.shape))
+
+  # One program for all: compiling is what takes time here.
+  ours, theirs = quick_jit(
+    lambda: [
+      [everything(form, side) for side in sizes] for form in ('cpu', 'lax')
+    ]
+  )()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), ours, theirs
+  )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import quick_jit
+from compiling import SIZES, assert_forms_agree, normal, quick_jit
 from flax import errors
 from jax import lax
 
@@ -16,75 +16,6 @@ from jaxderm.models.layers import Taps
 from jaxderm.models.parameters import parameter
 
 KEY = jax.random.key(0)
-SIZES = [(8, 8), (7, 10)]
-
-
-def normal(seed, *shape):
-  return jax.random.normal(jax.random.key(seed), shape)
-
-
-def assert_forms_agree(convolve, channels, kernel):
-  """Ours and that of lax: forward and both gradients, at every size."""
-
-  def everything(form, side):
-    with use_form(form):
-      y, back = jax.vjp(
-        convolve, normal(0, 2, *side, channels), normal(1, *kernel)
-      )
-      return y, *back(normal(2, *y.shape))
-
-  # One program for all: compiling is what takes time here.
-  ours, theirs = quick_jit(
-    lambda: [
-      [everything(form, side) for side in SIZES] for form in ('cpu', 'lax')
-    ]
-  )()
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), ours, theirs
-  )
-
-
-@pytest.mark.parametrize(
-  'size, stride, padding',
-  [
-    (3, 1, 'SAME'),
-    (5, 1, 'SAME'),
-    (3, 2, 'SAME'),
-    (5, 2, 'SAME'),
-    (3, 2, 'VALID'),
-    (5, 2, ((2, 2), (2, 2))),
-    (3, 2, ((0, 1), (1, 0))),
-    (4, 1, 'SAME'),
-    (1, 2, 'SAME'),
-  ],
-)
-def test_depthwise_equals_lax(size, stride, padding):
-  """Forward and both gradients, at even, odd and non-square sizes."""
-
-  assert_forms_agree(
-    lambda x, k: layers.depthwise_conv(x, k, stride, padding),
-    channels=3,
-    kernel=(size, size, 1, 3),
-  )
-
-
-def test_depthwise_sums_bfloat16_in_float32():
-  # 1 + 24 * 2**-8 is 1.09375; bfloat16 drops each 2**-8 when added to 1.
-  kernel = jnp.full((5, 5, 1, 1), 2.0**-8).at[0, 0].set(1.0)
-  image = jnp.ones((1, 5, 5, 1), jnp.bfloat16)
-  with use_form('cpu'):
-    y = layers.depthwise_conv(image, kernel.astype(jnp.bfloat16), 1, 'VALID')
-  assert y.dtype == jnp.bfloat16
-  assert float(y[0, 0, 0, 0]) == 1.09375
-
-
-@pytest.mark.parametrize(
-  'kernel, stride, message',
-  [((3, 3, 1, 3), 3, 'expected 1 or 2'), ((3, 3, 3, 1), 1, r'\[k, k, 1, 3\]')],
-)
-def test_depthwise_refuses(kernel, stride, message):
-  with pytest.raises(ValueError, match=message):
-    layers.depthwise_conv(jnp.ones((1, 8, 8, 3)), jnp.ones(kernel), stride)
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,8 @@ def test_rows_that_travel_are_seen():
   run([sys.executable, '-c', GATHERS], devices=8)
 
 
-# Winograd's, by taps, and a coarse map that is not doubled: forward and back.
+# Depthwise, Winograd's, by taps, and a coarse map that is not doubled: forward
+# and back.
 FORMS = """
 import sys
 sys.path.insert(0, 'scripts')
@@ -261,8 +262,9 @@ from jaxderm.models.forms import compiler_options
 devices = sharding.make_mesh()
 shapes = [(8, 32, 32, 96), (8, 16, 16, 8)]
 assert winograd.pays(shapes[0], 96, gradient=True)
-kernels = [(3, 3, 96, 96), (3, 3, 96, 16), (3, 3, 24, 16)]
+kernels = [(3, 3, 96, 96), (3, 3, 96, 16), (3, 3, 24, 16), (3, 3, 1, 96)]
 def loss(kernels, wide, half):
+  wide = layers.depthwise_conv(wide, kernels[3])
   few = layers.conv(layers.conv(wide, kernels[0]), kernels[1])
   both = layers.join(joined.Doubled(half), few)
   return jnp.sum(layers.conv(both, kernels[2]) ** 2)

@@ -2,17 +2,20 @@
 
 XLA on the CPU runs a depthwise convolution ten to sixty times slower than the
 same sum written as k*k shifted multiply-adds, and its gradients worse still.
-Here all three are written so that XLA makes one loop over memory of each:
+Here all three are written so that XLA makes one loop over memory of each, and
+none needs a padded copy of a map. A tap is gathered from the line of an image's
+pixels, which becomes a plain read in that loop: an index beyond the ends of the
+line is brought back by the gather, and what it or one in the next row reads is
+masked.
 
-- forward: k*k slices of the padded image times one number per channel, in one
-  fusion;
+- forward: taps times one number per channel, added;
 - gradient of the image: the same form on the flipped kernel;
-- gradient of the kernel: products of each tap, summed over eight rows in one
-  fusion; what is left of each is then reduced. Barriers keep XLA from fusing
-  all of it into one slow reduction (`forms.compiler_options`).
+- gradient of the kernel: taps times the gradient, summed over up to eight parts
+  of the rows, up to three taps in one loop. What is left is reduced by products
+  of matrices. Barriers keep XLA from fusing all of it into one slow reduction
+  (`forms.compiler_options`).
 
-A stride of 2 splits the padded image into its four phases first, so that
-every slice stays contiguous. Sums are in float32 whatever the inputs are.
+Sums are in float32 whatever the inputs are.
 
 On accelerators `lax` is used (`forms`). The choice between the two is made in
 `depthwise_conv` and nowhere else.
@@ -20,17 +23,38 @@ On accelerators `lax` is used (`forms`). The choice between the two is made in
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxderm.models.forms import form
 
 Array = jax.Array
-Pads = tuple[tuple[int, int], tuple[int, int]]
+Pair = tuple[int, int]
 Padding = str | Sequence[tuple[int, int]]
-_ROWS = 8  # of four, eight and sixteen the fastest
+# Of the kernel's gradient: XLA unrolls a sum of these sizes in its loop, and
+# not one of twelve parts or five taps, which takes four times as long.
+_PARTS, _TAPS = 8, 3
+
+
+class _Window(NamedTuple):
+  """Where the taps of a kernel lie.
+
+  Tap a, b of output i, j is pixel s i + a - top, s j + b - left.
+
+  Attributes:
+    size: k and l, taps along rows and columns.
+    stride: s.
+    near: (top, left), rows and columns of zeros before the first; may be
+      negative.
+  """
+
+  size: Pair
+  stride: int
+  near: Pair
 
 
 def depthwise_conv(
@@ -59,7 +83,15 @@ def depthwise_conv(
     )
   pads = _explicit(x.shape[1:3], kernel.shape[:2], stride, padding)
   if form() == 'cpu':
-    return _shifted(x, kernel, stride, pads)
+    (top, bottom), (left, right) = pads
+    window = _Window(kernel.shape[:2], stride, (top, left))
+    height, width = (
+      (n + beyond - k) // stride + 1
+      for n, beyond, k in zip(
+        x.shape[1:3], (top + bottom, left + right), window.size, strict=True
+      )
+    )
+    return _shifted(x, kernel, window, (height, width))
   return lax.conv_general_dilated(
     x,
     kernel.astype(x.dtype),
@@ -72,155 +104,178 @@ def depthwise_conv(
 
 def _explicit(
   size: Sequence[int], window: Sequence[int], stride: int, padding: Padding
-) -> Pads:
+) -> tuple[Pair, Pair]:
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(size, window, (stride, stride), padding)
   (top, bottom), (left, right) = padding
   return (int(top), int(bottom)), (int(left), int(right))
 
 
-def _output_size(
-  size: Sequence[int], window: Sequence[int], stride: int, pads: Pads
-) -> tuple[int, int]:
-  height, width = (
-    (n + sum(pad) - k) // stride + 1
-    for n, k, pad in zip(size, window, pads, strict=True)
-  )
-  return height, width
-
-
-def _phases(
-  x: Array, window: Sequence[int], stride: int, pads: Pads
-) -> tuple[list[list[Array]], tuple[int, int]]:
-  """Splits the padded image: phase p, q holds rows p::stride, columns q::stride.
-
-  Returns:
-    The phases, each [B, h + (k - 1) // stride, w + (l - 1) // stride, C] for
-    an output of h by w, and (h, w).
-  """
-  (top, _), (left, _) = pads
-  h, w = _output_size(x.shape[1:3], window, stride, pads)
-  rows = h + (window[0] - 1) // stride
-  columns = w + (window[1] - 1) // stride
-  # A window's reach sets the far side; what no window touches is cut off.
-  below = stride * rows - x.shape[1] - top
-  right = stride * columns - x.shape[2] - left
-  config = [(0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0)]
-  x = lax.pad(x, jnp.zeros((), x.dtype), config)
-  if stride == 1:
-    return [[x]], (h, w)
-  x = x.reshape(x.shape[0], rows, stride, columns, stride, x.shape[-1])
-  phases = [[x[:, :, p, :, q] for q in range(stride)] for p in range(stride)]
-  return phases, (h, w)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _shifted(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
-  return _sum_of_taps(x, kernel, stride, pads)
+def _shifted(x: Array, kernel: Array, window: _Window, size: Pair) -> Array:
+  """The convolution of `x`, zero beyond its borders: `size` rows and columns."""
+  # All taps read it: once computed, it is not to be computed in each.
+  return _sum_of_taps(lax.optimization_barrier(x), kernel, window, size)
 
 
-# Many slices: traced once for all layers of a shape.
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _sum_of_taps(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
-  kh, kw = kernel.shape[:2]
-  phases, (h, w) = _phases(x, (kh, kw), stride, pads)
-  taps = kernel.astype(jnp.float32)
-  total = jnp.zeros((), jnp.float32)
-  for a in range(kh):
-    for b in range(kw):
-      phase = phases[a % stride][b % stride]
-      top, left = a // stride, b // stride
-      part = phase[:, top : top + h, left : left + w]
-      total = total + part.astype(jnp.float32) * taps[a, b, 0]
-  return total.astype(x.dtype)
-
-
-def _forward(x: Array, kernel: Array, stride: int, pads: Pads):
-  return _shifted(x, kernel, stride, pads), (x, kernel)
+def _forward(x: Array, kernel: Array, window: _Window, size: Pair):
+  return _shifted(x, kernel, window, size), (x, kernel)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _backward(stride: int, pads: Pads, saved, dy: Array):
+def _backward(window: _Window, size: Pair, saved, dy: Array):
+  del size  # that of `dy`
   x, kernel = saved
-  # Every tap reads it: once computed, it is not to be computed in each.
-  dy = lax.optimization_barrier(dy)
-  dx = _image_gradient(dy, kernel, x.shape, stride, pads)
-  dkernel = _kernel_gradient(x, dy, kernel.shape, stride, pads)
+  # All taps read these too.
+  x, dy = lax.optimization_barrier((x, dy))
+  dx = _image_gradient(dy, kernel, window, x.shape[1:3])
+  dkernel = _kernel_gradient(x, dy, window)
   return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
 
 
 _shifted.defvjp(_forward, _backward)
 
 
-def _image_gradient(
-  dy: Array, kernel: Array, shape: Sequence[int], stride: int, pads: Pads
-) -> Array:
-  """Gradient of the image: phase by phase, `dy` through the flipped kernel."""
-  (top, _), (left, _) = pads
-  height, width = shape[1:3]
-  # Rows of each phase of the padded image, from the first to the last in use.
-  rows = -(-(height + top) // stride)
-  columns = -(-(width + left) // stride)
-  parts = [
-    [
-      _through_flipped(dy, kernel[p::stride, q::stride], rows, columns)
-      for q in range(stride)
-    ]
-    for p in range(stride)
-  ]
-  if stride == 1:
-    dx = parts[0][0]
-  else:
-    dx = jnp.stack([jnp.stack(row, axis=3) for row in parts], axis=2)
-    dx = dx.reshape(dy.shape[0], rows * stride, columns * stride, dy.shape[-1])
-  return dx[:, top : top + height, left : left + width]
+# Many taps: traced once for all layers of a shape.
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _sum_of_taps(x: Array, kernel: Array, window: _Window, size: Pair) -> Array:
+  total = jnp.zeros((), jnp.float32)
+  for a, weights in enumerate(kernel.astype(jnp.float32)):
+    taps = _row_of_taps(x, a, window, size)
+    row = sum(tap * weights[b, 0] for b, tap in enumerate(taps))
+    total = total + _inside(row, 1, a, window, x.shape[1])
+  return total.astype(x.dtype)
 
 
-def _through_flipped(
-  dy: Array, kernel: Array, rows: int, columns: int
-) -> Array:
-  """Sum over taps of dy[i - a, j - b] * kernel[a, b], [B, rows, columns, C]."""
-  kh, kw = kernel.shape[:2]
-  if kh == 0 or kw == 0:  # a 1x1 kernel of stride 2 misses three phases
-    return jnp.zeros((dy.shape[0], rows, columns, dy.shape[-1]), dy.dtype)
-  pads = (
-    (kh - 1, rows - dy.shape[1]),
-    (kw - 1, columns - dy.shape[2]),
-  )
-  return _shifted(dy, kernel[::-1, ::-1], 1, pads)
+def _row_of_taps(x: Array, a: int, window: _Window, size: Pair) -> list[Array]:
+  """What each tap of row a of the kernel reads.
 
-
-def _kernel_gradient(
-  x: Array, dy: Array, shape: Sequence[int], stride: int, pads: Pads
-) -> Array:
-  """Gradient of the kernel: for each tap some rows at a time, then their sum.
-
-  Rows of a group are added up in one loop over memory, column by column, which
-  leaves little for a reduction to do.
+  Returns:
+    l times [B, *size, C] in float32: zero beyond the left and right border of
+    an image, anything beyond the upper and lower.
   """
-  kh, kw = shape[:2]
-  phases, (h, w) = _phases(x, (kh, kw), stride, pads)
-  rows = min(_ROWS, h)
-  more = -h % rows  # rows of zeros, to fill the last group
-  below = ((0, 0), (0, more), (0, 0), (0, 0))
-  dy = jnp.pad(dy, below)
-  phases = [[jnp.pad(phase, below) for phase in row] for row in phases]
-  # Or XLA would pad anew in each tap, and fuse the taps with their reductions.
-  phases, dy = lax.optimization_barrier((phases, dy))
-  groups = (len(dy), (h + more) // rows, rows)
-  dy = dy.reshape(*groups, w, -1).astype(jnp.float32)
+  batch, height, width, channels = x.shape
+  pixels = x.reshape(batch, height * width, channels)
+  rows, columns = (
+    lax.broadcasted_iota(jnp.int32, (*size, 1), axis) for axis in (0, 1)
+  )
+  first = (rows * width + columns) * window.stride
+  down = a - window.near[0]
 
-  def tap(a: int, b: int) -> Array:
-    phase, top, left = phases[a % stride][b % stride], a // stride, b // stride
-    phase = phase[:, top : top + h + more]
-    phase = phase.reshape(*groups, *phase.shape[2:]).astype(jnp.float32)
-    return sum(
-      phase[:, :, r, left : left + w] * dy[:, :, r] for r in range(rows)
+  def tap(b: int) -> Array:
+    right = b - window.near[1]
+    dimensions = lax.GatherDimensionNumbers(
+      offset_dims=(0, 3), collapsed_slice_dims=(1,), start_index_map=(1,)
     )
+    index = first + (down * width + right)
+    part = (batch, 1, channels)
+    part = lax.gather(pixels, index, dimensions, part, mode='clip')
+    return _inside(part.astype(jnp.float32), 2, b, window, width)
 
-  taps = [tap(a, b) for a in range(kh) for b in range(kw)]
+  return [tap(b) for b in range(window.size[1])]
+
+
+def _inside(
+  x: Array, axis: int, tap: int, window: _Window, count: int
+) -> Array:
+  """`x`, but zero where a row (axis 1) or column (2) of taps reads none.
+
+  Args:
+    x: [B, H, W, C], as many rows and columns as the output.
+    axis: 1 or 2.
+    tap: row or column of the kernel.
+    window: of the kernel.
+    count: rows or columns of the image that is read.
+  """
+  read = np.arange(x.shape[axis]) * window.stride
+  read += tap - window.near[axis - 1]
+  inside = (read >= 0) & (read < count)
+  if inside.all():
+    return x
+  inside = lax.broadcast_in_dim(inside, x.shape, (axis,))
+  return lax.select(inside, x, jnp.zeros_like(x))
+
+
+def _image_gradient(
+  dy: Array, kernel: Array, window: _Window, size: Sequence[int]
+) -> Array:
+  """Gradient of the image: phase by phase, `dy` through the flipped kernel.
+
+  Phase p, q holds rows p::stride and columns q::stride of the image.
+  """
+  stride = window.stride
+  part_size = tuple(-(-n // stride) for n in size)
+
+  def phase(*place: int) -> Array:
+    part, near = kernel, []
+    for axis, (p, n) in enumerate(zip(place, window.near, strict=True)):
+      behind, start = divmod(p + n, stride)
+      part = lax.slice_in_dim(part, start, None, stride, axis)
+      near.append(part.shape[axis] - 1 - behind)
+    if not part.size:  # a 1x1 kernel of stride 2 misses three phases
+      return jnp.zeros((len(dy), *part_size, dy.shape[-1]), dy.dtype)
+    flipped = _Window(part.shape[:2], 1, tuple(near))
+    return _shifted(dy, part[::-1, ::-1], flipped, part_size)
+
+  if stride == 1:
+    return phase(0, 0)
+  phases = [[phase(p, q) for q in range(stride)] for p in range(stride)]
+  dx = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
+  dx = dx.reshape(len(dy), *(n * stride for n in part_size), dy.shape[-1])
+  return dx[:, : size[0], : size[1]]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _kernel_gradient(x: Array, dy: Array, window: _Window) -> Array:
+  """Gradient of the kernel: taps times `dy`, summed."""
+  parts = _parts(dy.shape[1])
+  more = -dy.shape[1] % parts  # rows of zeros, to fill the last part
+  dy = jnp.pad(dy.astype(jnp.float32), ((0, 0), (0, more), (0, 0), (0, 0)))
+  batch, height, width, channels = dy.shape
+  shape = batch, parts, height // parts, width, channels
+
+  def row(a: int) -> list[Array]:
+    inside = _inside(dy, 1, a, window, x.shape[1])
+    taps = _row_of_taps(x, a, window, (height, width))
+    taps = [(tap * inside).reshape(shape) for tap in taps]
+    groups = np.array_split(np.arange(len(taps)), -(-len(taps) // _TAPS))
+    return [one for group in groups for one in _sums([taps[b] for b in group])]
+
+  taps = [one for a in range(window.size[0]) for one in row(a)]
   taps = lax.optimization_barrier(taps)
-  ones = jnp.ones((1, taps[0].size // shape[-1]))
   # As fast as sums, which YNNPACK would get, each as a program of its own.
-  sums = [ones @ t.reshape(-1, shape[-1]) for t in taps]
-  return jnp.concatenate(sums).reshape(shape)
+  rows = jnp.ones((1, batch * height // parts))
+  taps = [rows @ tap.reshape(rows.size, width * channels) for tap in taps]
+  taps = jnp.concatenate([tap.reshape(width, 1, -1) for tap in taps], axis=1)
+  kernel = jnp.ones(width) @ taps.reshape(width, -1)
+  return kernel.reshape(*window.size, 1, channels)
+
+
+def _parts(rows: int) -> int:
+  """Up to eight, so that few rows or none are added to make them equal."""
+  few = range(min(rows, _PARTS), min(rows, _PARTS) // 2, -1)
+  return min(few, key=lambda parts: -rows % parts)
+
+
+def _sums(arrays: Sequence[Array]) -> Sequence[Array]:
+  """Each over axis 1: of several in one reduction XLA makes one loop."""
+  return lax.reduce(
+    tuple(arrays),
+    (jnp.zeros((), jnp.float32),) * len(arrays),
+    lambda totals, more: [a + b for a, b in zip(totals, more, strict=True)],
+    (1,),
+  )
+
+
+def _kernel_gradient_forward(x: Array, dy: Array, window: _Window):
+  return _kernel_gradient(x, dy, window), (x, dy)
+
+
+def _kernel_gradient_backward(window: _Window, saved, dkernel: Array):
+  x, dy = saved
+  dx = _image_gradient(dy, dkernel, window, x.shape[1:3])
+  ddy = _shifted(x, dkernel, window, dy.shape[1:3])
+  return dx.astype(x.dtype), ddy.astype(dy.dtype)
+
+
+_kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)
