@@ -4,14 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import quick_jit
+from compiling import normal, quick_jit
 
 from jaxderm.models import conv3x3, forms, layers
 from jaxderm.models.forms import use_form
-
-
-def normal(seed, *shape):
-  return jax.random.normal(jax.random.key(seed), shape)
 
 
 def results(form, image, channels, features, dtype=jnp.float32):
@@ -31,7 +27,9 @@ CASES = [
   ((2, 6, 7), 4, 8),  # an odd row has no pairs
   ((3, 5, 6), 40, 26),  # neither
   ((2, 7, 6), 30, 5),  # by taps, neither
-  ((2, 4, 5), 1, 18),  # neither, by taps
+  ((2, 4, 5), 1, 18),  # by products, by taps
+  ((2, 5, 6), 3, 20),  # by products, in pairs
+  ((2, 5, 7), 9, 2),  # neither, by products
   ((1, 32, 32), 176, 176),  # both by Winograd's, and the gradient of the kernel
 ]
 
@@ -122,6 +120,7 @@ LARGE = (1, 32, 32, 176)
   [
     (jnp.float32, LARGE, 176, [(0, 18), (0, 36)]),
     (jnp.float32, (1, 16, 16, 176), 176, [(1, 0), (3, 0)]),  # too small
+    (jnp.float32, (2, 8, 8, 3), 40, [(0, 0), (2, 1)]),  # products, taps
     (jnp.float32, (2, 128, 128, 64), 64, [(0, 18), (2, 18)]),  # few channels
     (jnp.float32, (2, 128, 128, 47), 60, [(1, 0), (3, 0)]),  # fewer
     (jnp.float32, (1, 8, 8, 704), 704, [(1, 0), (3, 0)]),  # few tiles
