@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import normal, quick_jit
+from compiling import assert_forms_agree, normal, quick_jit
 
 from jaxderm.models import conv3x3, forms, layers
 from jaxderm.models.forms import use_form
@@ -41,6 +41,19 @@ def test_equals_lax(image, channels, features):
   )()
   for a, b in zip(ours, theirs, strict=True):
     assert np.abs(a - b).max() < 3e-6 * np.abs(b).max()
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize(
+  'stride, padding',
+  [(2, 'SAME'), (2, [(1, 1)] * 2), (2, 'VALID'), (1, [(0, 2), (1, 0)])],
+)
+def test_few_channels_equal_lax(channels, stride, padding):
+  assert_forms_agree(
+    lambda x, k: layers.conv(x, k, stride, padding),
+    channels=channels,
+    kernel=(3, 3, channels, 8),
+  )
 
 
 @pytest.mark.parametrize('image, channels, features', CASES[:2] + CASES[4:])
@@ -148,7 +161,7 @@ def test_which_form(dtype, image, features, expected):
   ],
 )
 def test_only_what_it_is_for(kernel, stride, padding, ours):
-  x, kernel = normal(0, 1, 8, 8, 2), normal(1, kernel, kernel, 2, 3)
+  x, kernel = normal(0, 1, 8, 8, 4), normal(1, kernel, kernel, 4, 3)
   with use_form('cpu'):
     program = str(
       jax.make_jaxpr(lambda x: layers.conv(x, kernel, stride, padding))(x)

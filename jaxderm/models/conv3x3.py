@@ -4,9 +4,7 @@
 one pixel larger (`joined` needs them). Identical forms, for the library that
 `forms.compiler_options` has XLA hand them to:
 
-- products: where up to three channels are read, those of images, each is
-  multiplied by its taps and added, nine of them in a loop, whose numbers
-  registers hold;
+- `few_channels`, where up to three are read;
 - taps: where a 3x3 kernel makes far fewer channels than it reads, pixels are
   multiplied by all its taps where they are, and what few channels that makes are
   shifted and added;
@@ -27,14 +25,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxderm.models import winograd
+from jaxderm.models.few_channels import are_few, conv_few
 
 Array = jax.Array
 _FEW = 24  # channels that are made in pairs, or whose gradient is turned about
-_FEWEST = 3  # channels that are read one by one
 _FEWER = 6  # times fewer channels than are read
 
 
@@ -67,9 +64,9 @@ conv_bordered.defvjp(_forward, _backward)
 
 def _convolve(x: Array, kernel: Array, border: int) -> Array:
   size, _, c, d = kernel.shape
+  if are_few(x, kernel):
+    return conv_few(x, kernel, 1, ((border, border),) * 2)
   if _is_exact3x3(x, kernel):
-    if c <= _FEWEST:
-      return _by_products(x, kernel)
     if c >= _FEWER * d:
       return _by_taps(x, kernel)
     if winograd.pays(x.shape, d):
@@ -82,19 +79,6 @@ def _convolve(x: Array, kernel: Array, border: int) -> Array:
 def _is_exact3x3(x: Array, kernel: Array) -> bool:
   """Whether sums may be taken apart: in bfloat16 they would lose digits."""
   return kernel.shape[0] == 3 and x.dtype == kernel.dtype == jnp.float32
-
-
-def _by_products(x: Array, kernel: Array) -> Array:
-  _, h, w, c = x.shape
-  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  padded = lax.optimization_barrier(padded)
-  places = list(np.ndindex(3, 3, c))
-  total = jnp.zeros((), x.dtype)
-  for first in range(0, len(places), 9):
-    total = lax.optimization_barrier(total)
-    for i, j, k in places[first : first + 9]:
-      total += padded[:, i : i + h, j : j + w, k : k + 1] * kernel[i, j, k]
-  return total
 
 
 def _in_pairs(x: Array, kernel: Array) -> Array:

@@ -31,10 +31,10 @@ import numpy as np
 from jax import lax
 
 from jaxderm.models.forms import form
+from jaxderm.models.padding import Padding, explicit
 
 Array = jax.Array
 Pair = tuple[int, int]
-Padding = str | Sequence[tuple[int, int]]
 # Of the kernel's gradient: XLA unrolls a sum of these sizes in its loop, and
 # not one of twelve parts or five taps, which takes four times as long.
 _PARTS, _TAPS = 8, 3
@@ -81,7 +81,7 @@ def depthwise_conv(
       f'depthwise kernel {kernel.shape}: expected '
       f'[k, k, 1, {x.shape[-1]}] for an image {x.shape}'
     )
-  pads = _explicit(x.shape[1:3], kernel.shape[:2], stride, padding)
+  pads = explicit(padding, x.shape[1:3], kernel.shape[:2], stride)
   if form() == 'cpu':
     (top, bottom), (left, right) = pads
     window = _Window(kernel.shape[:2], stride, (top, left))
@@ -100,15 +100,6 @@ def depthwise_conv(
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=x.shape[-1],
   )
-
-
-def _explicit(
-  size: Sequence[int], window: Sequence[int], stride: int, padding: Padding
-) -> tuple[Pair, Pair]:
-  if isinstance(padding, str):
-    padding = lax.padtype_to_pads(size, window, (stride, stride), padding)
-  (top, bottom), (left, right) = padding
-  return (int(top), int(bottom)), (int(left), int(right))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -15,8 +15,10 @@ from jax import lax
 
 from jaxderm.models.conv1x1 import conv1x1
 from jaxderm.models.depthwise import depthwise_conv
+from jaxderm.models.few_channels import are_few, conv_few
 from jaxderm.models.forms import form
 from jaxderm.models.joined import Joined, convolve, repeat
+from jaxderm.models.padding import explicit
 from jaxderm.models.pool import max_pool, max_unpool
 
 __all__ = [
@@ -86,14 +88,19 @@ def conv(
     return jnp.einsum('bhwc,hwcd->bd', x, kernel)[:, None, None]
   if bordered and (isinstance(x, Joined) or form() == 'cpu'):
     return convolve(x, kernel)
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    padding,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    feature_group_count=groups,
-  )
+  if groups == 1 and form() == 'cpu' and are_few(x, kernel):
+    pads = explicit(padding, x.shape[1:3], kernel.shape[:2], stride)
+    y = conv_few(x, kernel, stride, pads)
+  else:
+    y = lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      padding,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=groups,
+    )
+  return y
 
 
 def _is_bordered3x3(kernel, stride, padding, groups) -> bool:
@@ -149,10 +156,7 @@ def avg_pool(
   """Mean of each window, of the pixels in it unless `count_padding` (torch)."""
   if form() == 'cpu' and max(size - 1, stride) <= 2:
     # Sums of shifted slices: of 3x3, three to nine times faster than XLA's.
-    pads = padding
-    if isinstance(pads, str):
-      window, strides = (size, size), (stride, stride)
-      pads = lax.padtype_to_pads(x.shape[1:3], window, strides, pads)
+    pads = explicit(padding, x.shape[1:3], (size, size), stride)
     ones = jnp.ones((size, size, 1, x.shape[-1]), x.dtype)
     total = depthwise_conv(x, ones, stride, pads)
     if count_padding:

@@ -8,22 +8,23 @@ rounds otherwise, none does: 0 / 0. Here the forward pass remembers the place.
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxderm.models.padding import Padding, Pads, explicit
+
 Array = jax.Array
 Window = tuple[int, int]  # height, width
-Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def max_pool(
   x: Array,
   size: int | tuple[int, int] = 2,
   stride: int = 2,
-  padding: str | Sequence[tuple[int, int]] = 'VALID',
+  padding: Padding = 'VALID',
 ) -> Array:
   """Maximum of each window; padding never wins, the first of equals does.
 
@@ -34,11 +35,7 @@ def max_pool(
     padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
   """
   window = (size, size) if isinstance(size, int) else size
-  if isinstance(padding, str):
-    strides = (stride, stride)
-    padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
-  (top, bottom), (left, right) = padding
-  pads = (int(top), int(bottom)), (int(left), int(right))
+  pads = explicit(padding, x.shape[1:3], window, stride)
   return _max_pool(x, window, stride, pads)
 
 
