@@ -3,10 +3,10 @@
 XLA on the CPU runs a depthwise convolution ten to sixty times slower than the
 same sum written as k*k shifted multiply-adds, and its gradients worse still.
 Here all three are written so that XLA makes one loop over memory of each, and
-none needs a padded copy of a map. A tap is gathered from the line of an image's
-pixels, which becomes a plain read in that loop: an index beyond the ends of the
-line is brought back by the gather, and what it or one in the next row reads is
-masked.
+none needs a padded copy of a map. A tap is gathered from the line of all pixels,
+which becomes a plain read in that loop: an index beyond the ends of the line is
+brought back by the gather, and what is read beyond a border, in the next row or
+the next image, is masked.
 
 - forward: taps times one number per channel, added;
 - gradient of the image: the same form on the flipped kernel;
@@ -146,22 +146,28 @@ def _row_of_taps(x: Array, a: int, window: _Window, size: Pair) -> list[Array]:
     an image, anything beyond the upper and lower.
   """
   batch, height, width, channels = x.shape
-  pixels = x.reshape(batch, height * width, channels)
-  rows, columns = (
-    lax.broadcasted_iota(jnp.int32, (*size, 1), axis) for axis in (0, 1)
+  # One line of all pixels: were it one for each image, XLA would have the images
+  # of a pixel side by side, and copy. But devices share images out.
+  lines = batch if jax.device_count() > 1 else 1
+  pixels = x.reshape(lines, -1, channels)
+  shape = batch // lines, *size, 1
+  images, rows, columns = (
+    lax.broadcasted_iota(jnp.int32, shape, axis) for axis in range(3)
   )
-  first = (rows * width + columns) * window.stride
+  first = images * (height * width)
+  first += (rows * width + columns) * window.stride
   down = a - window.near[0]
 
   def tap(b: int) -> Array:
     right = b - window.near[1]
     dimensions = lax.GatherDimensionNumbers(
-      offset_dims=(0, 3), collapsed_slice_dims=(1,), start_index_map=(1,)
+      offset_dims=(0, 4), collapsed_slice_dims=(1,), start_index_map=(1,)
     )
     index = first + (down * width + right)
-    part = (batch, 1, channels)
+    part = (lines, 1, channels)
     part = lax.gather(pixels, index, dimensions, part, mode='clip')
-    return _inside(part.astype(jnp.float32), 2, b, window, width)
+    part = part.reshape(batch, *size, channels).astype(jnp.float32)
+    return _inside(part, 2, b, window, width)
 
   return [tap(b) for b in range(window.size[1])]
 
