@@ -8,7 +8,7 @@ import pytest
 from compiling import quick_jit
 
 from jaxderm.models import norm
-from jaxderm.models.forms import use_form
+from jaxderm.models.forms import compiler_options, use_form
 from jaxderm.models.layers import BatchNorm, norm_momentum
 from jaxderm.models.norm import normalise
 
@@ -127,10 +127,90 @@ def test_norm_momentum_is_for_what_is_inside():
 def test_sums_of_small_maps_are_products(shape, product):
   x = jnp.asarray(np.random.default_rng(0).normal(1, 1, shape), jnp.float32)
   sums = jax.jit(norm._sums, static_argnums=1)
-  assert ('dot_general' in sums.lower(x, 'cpu').as_text()) == product
-  assert 'dot_general' not in sums.lower(x, 'lax').as_text()
+  assert ('dot_general' in sums.lower([x], 'cpu').as_text()) == product
+  assert 'dot_general' not in sums.lower([x], 'lax').as_text()
   want = np.sum(np.asarray(x), tuple(range(x.ndim - 1)), np.float64)
-  np.testing.assert_allclose(sums(x, 'cpu'), want, rtol=1e-5)
+  np.testing.assert_allclose(sums([x], 'cpu')[0], want, rtol=1e-5)
+
+
+@pytest.fixture
+def all_are_large(monkeypatch):
+  """Maps of tests are treated as those are that no cache holds."""
+  monkeypatch.setattr(norm, '_LARGE', 1)
+  jax.clear_caches()  # the functions are traced once for a shape
+  yield
+  jax.clear_caches()
+
+
+def results(x, dy, scale, bias, activation):
+  """Of a step: forward, the statistics, and all gradients."""
+
+  def run(x, scale, bias):
+    y, *seen = normalise(x, scale, bias, 1e-3, activation)
+    return y, seen
+
+  y, back, seen = jax.vjp(run, x, scale, bias, has_aux=True)
+  return y, *seen, *back(dy)
+
+
+@pytest.mark.parametrize('activation', ['none', 'relu', 'relu6'])
+@pytest.mark.parametrize('height', [8, 7, 12, 26, 13])  # 13: by itself
+def test_large_maps_are_the_same(all_are_large, height, activation):
+  x, dy = (draw(k, 3, height, 5, 6) for k in (0, 1))
+  scale, bias = draw(2, 6), draw(3, 6)
+  run = quick_jit(results, static_argnums=4)
+  with use_form('cpu'):
+    found = run(x, dy, scale, bias, activation)
+  jax.clear_caches()
+  y, back = jax.vjp(
+    lambda *given: plain(*given, 1e-3, activation), x, scale, bias
+  )
+  expected = y, np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2)), *back(dy)
+  for mine, other in zip(found, expected, strict=True):
+    np.testing.assert_allclose(
+      mine, other, rtol=1e-5, atol=2e-5 * np.abs(other).max()
+    )
+
+
+def plain(x, scale, bias, epsilon, activation):
+  """What autodiff makes of flax's and JAX's own functions."""
+  axes = tuple(range(x.ndim - 1))
+  y = jax.nn.standardize(x, axes, epsilon=epsilon) * scale + bias
+  return {'none': lambda y: y, 'relu': nn.relu, 'relu6': nn.relu6}[activation](
+    y
+  )
+
+
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='XLA for the CPU')
+@pytest.mark.parametrize('large, written', [(True, 2), (False, 3)])
+def test_of_large_maps_only_results_are_written(large, written, request):
+  if large:
+    request.getfixturevalue('all_are_large')
+  x = jnp.zeros((8, 16, 16, 32))
+  given = x, x, jnp.ones(32), jnp.ones(32)
+  with use_form('cpu'):
+    program = jax.jit(results, static_argnums=4).lower(*given, 'relu')
+  text = program.compile(compiler_options()).as_text()
+  entry = text[text.index('ENTRY') :].splitlines()
+  # The output, the gradient of x, and of a small one what relu lets through.
+  made = [line for line in entry if ' = f32[8,16,16,32]' in line]
+  assert sum(' fusion(' in line for line in made) == written
+
+
+@pytest.mark.parametrize('activation', ['relu', 'relu6'])
+def test_with_given_statistics_it_activates_too(activation):
+  x = draw(0, 2, 4, 4, 6) * 2
+  variables = BatchNorm().init(KEY, x)
+  y = BatchNorm().apply(variables, x)
+  found = BatchNorm(activation=activation).apply(variables, x)
+  np.testing.assert_array_equal(found, getattr(nn, activation)(y))
+  assert (found == 0).any()
+  assert (found == 6).any() == (activation == 'relu6')
+
+
+def test_it_says_which_activations_it_has():
+  with pytest.raises(ValueError, match=r"'swish'.*none, relu, relu6"):
+    BatchNorm(activation='swish').init(KEY, jnp.ones((1, 2, 2, 1)))
 
 
 def test_each_form_has_its_own_program():

@@ -30,14 +30,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxderm.models import sums
 from jaxderm.models.forms import form
 from jaxderm.models.padding import Padding, explicit
 
 Array = jax.Array
 Pair = tuple[int, int]
-# Of the kernel's gradient: XLA unrolls a sum of these sizes in its loop, and
-# not one of twelve parts or five taps, which takes four times as long.
-_PARTS, _TAPS = 8, 3
+_TAPS = 3  # of the kernel's gradient, in one loop
 
 
 class _Window(NamedTuple):
@@ -228,40 +227,28 @@ def _kernel_gradient(x: Array, dy: Array, window: _Window) -> Array:
   parts = _parts(dy.shape[1])
   more = -dy.shape[1] % parts  # rows of zeros, to fill the last part
   dy = jnp.pad(dy.astype(jnp.float32), ((0, 0), (0, more), (0, 0), (0, 0)))
-  batch, height, width, channels = dy.shape
-  shape = batch, parts, height // parts, width, channels
+  _, height, width, channels = dy.shape
 
   def row(a: int) -> list[Array]:
     inside = _inside(dy, 1, a, window, x.shape[1])
     taps = _row_of_taps(x, a, window, (height, width))
-    taps = [(tap * inside).reshape(shape) for tap in taps]
+    taps = [tap * inside for tap in taps]
     groups = np.array_split(np.arange(len(taps)), -(-len(taps) // _TAPS))
-    return [one for group in groups for one in _sums([taps[b] for b in group])]
+    return [
+      one
+      for group in groups
+      for one in sums.in_one_loop([taps[b] for b in group], parts)
+    ]
 
   taps = [one for a in range(window.size[0]) for one in row(a)]
-  taps = lax.optimization_barrier(taps)
-  # As fast as sums, which YNNPACK would get, each as a program of its own.
-  rows = jnp.ones((1, batch * height // parts))
-  taps = [rows @ tap.reshape(rows.size, width * channels) for tap in taps]
-  taps = jnp.concatenate([tap.reshape(width, 1, -1) for tap in taps], axis=1)
-  kernel = jnp.ones(width) @ taps.reshape(width, -1)
-  return kernel.reshape(*window.size, 1, channels)
+  return sums.of_pixels(taps).reshape(*window.size, 1, channels)
 
 
 def _parts(rows: int) -> int:
   """Up to eight, so that few rows or none are added to make them equal."""
-  few = range(min(rows, _PARTS), min(rows, _PARTS) // 2, -1)
+  most = min(rows, sums.PARTS)
+  few = range(most, most // 2, -1)
   return min(few, key=lambda parts: -rows % parts)
-
-
-def _sums(arrays: Sequence[Array]) -> Sequence[Array]:
-  """Each over axis 1: of several in one reduction XLA makes one loop."""
-  return lax.reduce(
-    tuple(arrays),
-    (jnp.zeros((), jnp.float32),) * len(arrays),
-    lambda totals, more: [a + b for a, b in zip(totals, more, strict=True)],
-    (1,),
-  )
 
 
 def _kernel_gradient_forward(x: Array, dy: Array, window: _Window):

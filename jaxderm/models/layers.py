@@ -22,7 +22,7 @@ from jaxderm.models.convolutions import (
   same_padding,
 )
 from jaxderm.models.joined import Joined, join
-from jaxderm.models.norm import ORIGINS, BatchNorm, norm_momentum
+from jaxderm.models.norm import CLIPS, ORIGINS, BatchNorm, norm_momentum
 from jaxderm.models.ops import (
   append_channels,
   avg_pool,
@@ -110,9 +110,13 @@ class ConvNormAct(nn.Module):
       self.bias,
       name='conv',
     )(x)
+    activation = self.activation
+    if self.norm and activation in CLIPS:
+      norm = BatchNorm(self.origin, activation=activation, name='norm')
+      return norm(x, train)
     if self.norm:
       x = BatchNorm(self.origin, name='norm')(x, train)
-    return Activation(self.activation, name='act')(x)
+    return Activation(activation, name='act')(x)
 
 
 class DoubleConv(nn.Module):
@@ -167,7 +171,8 @@ class ResidualUnit(nn.Module):
   @nn.compact
   def __call__(self, x: Array, train: bool = False) -> Array:
     def activate(x: Array, name: str) -> Array:
-      return nn.relu(BatchNorm(self.origin, name=name)(x, train))
+      norm = BatchNorm(self.origin, activation='relu', name=name)
+      return norm(x, train)
 
     def convolve(x: Array, size: int, stride: int, name: str) -> Array:
       padding = same_padding(size, self.origin)

@@ -80,8 +80,10 @@ class DenseNet(Encoder):
 
   @nn.nowrap
   def _norm_relu(self, x, train, name):
-    norm = BatchNorm(self.origin, EPSILON[self.origin], name=name)
-    return nn.relu(norm(x, train))
+    norm = BatchNorm(
+      self.origin, EPSILON[self.origin], activation='relu', name=name
+    )
+    return norm(x, train)
 
 
 def _conv(

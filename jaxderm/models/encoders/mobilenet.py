@@ -94,7 +94,8 @@ class MobileNet(Encoder):
 
   @nn.nowrap
   def _norm_relu(self, x, train, name):
-    return nn.relu6(BatchNorm(self.origin, name=f'{name}_bn')(x, train))
+    norm = BatchNorm(self.origin, activation='relu6', name=f'{name}_bn')
+    return norm(x, train)
 
 
 MobileNetV1 = partial(MobileNet)

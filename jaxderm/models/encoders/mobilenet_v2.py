@@ -84,14 +84,14 @@ class MobileNetV2(Encoder):
   @nn.nowrap
   def features(self, image: Array, train: bool) -> Iterator[tuple[str, Array]]:
     x = self._conv(image, 'Conv1', scaled(32, self.width), 3, 2)
-    x = nn.relu6(self._norm(x, train, 'bn_Conv1'))
+    x = self._norm(x, train, 'bn_Conv1', 'relu6')
     yield 'Conv1_relu', x
     for i, (expand, features, stride) in enumerate(_blocks()):
       name = f'block_{i}_' if i > 0 else 'expanded_conv_'
       features = scaled(features, self.width)
       x = yield from self._block(x, train, name, expand, features, stride)
     x = self._conv(x, 'Conv_1', scaled(1280, max(1.0, self.width)))
-    x = nn.relu6(self._norm(x, train, 'Conv_1_bn'))
+    x = self._norm(x, train, 'Conv_1_bn', 'relu6')
     yield 'out_relu', x
     x = nn.Dropout(DROPOUT[self.origin], deterministic=not train)(
       global_mean(x)
@@ -112,7 +112,7 @@ class MobileNetV2(Encoder):
     entered = x
     if expand > 1:
       x = self._conv(x, f'{name}expand', expand * x.shape[-1])
-      x = nn.relu6(self._norm(x, train, f'{name}expand_BN'))
+      x = self._norm(x, train, f'{name}expand_BN', 'relu6')
       yield f'{name}expand_relu', x
     x = DepthwiseConv(
       3,
@@ -122,7 +122,7 @@ class MobileNetV2(Encoder):
       name=f'{name}depthwise',
     )(x)
     yield f'{name}depthwise', x
-    x = nn.relu6(self._norm(x, train, f'{name}depthwise_BN'))
+    x = self._norm(x, train, f'{name}depthwise_BN', 'relu6')
     yield f'{name}depthwise_relu', x
     x = self._conv(x, f'{name}project', features)
     x = self._norm(x, train, f'{name}project_BN')
@@ -138,9 +138,14 @@ class MobileNetV2(Encoder):
     return Conv(features, size, stride, padding, bias=False, name=name)(x)
 
   @nn.nowrap
-  def _norm(self, x, train, name):
-    momentum = MOMENTUM[self.origin]
-    return BatchNorm(self.origin, momentum=momentum, name=name)(x, train)
+  def _norm(self, x, train, name, activation='none'):
+    norm = BatchNorm(
+      self.origin,
+      momentum=MOMENTUM[self.origin],
+      activation=activation,
+      name=name,
+    )
+    return norm(x, train)
 
 
 MobileNetV2x035 = partial(MobileNetV2, width=0.35)

@@ -71,7 +71,8 @@ def _conv(x: Array, name: str, features: int, size: int, stride: int = 1):
 
 
 def _norm_relu(x: Array, name: str, train: bool) -> Array:
-  return nn.relu(BatchNorm(epsilon=EPSILON, name=name)(x, train))
+  norm = BatchNorm(epsilon=EPSILON, activation='relu', name=name)
+  return norm(x, train)
 
 
 def _unit(

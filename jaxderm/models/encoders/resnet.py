@@ -53,7 +53,7 @@ class ResNet(Encoder):
 
   @nn.nowrap
   def features(self, image: Array, train: bool) -> Iterator[tuple[str, Array]]:
-    x = nn.relu(self._conv(image, train, 'conv1', 64, 7, 2))
+    x = self._conv_relu(image, train, 'conv1', 64, 7, 2)
     yield 'conv1_relu', x
     x = max_pool(x, 3, 2, [(1, 1), (1, 1)])
     block = self._basic if self.basic else self._bottleneck
@@ -71,7 +71,7 @@ class ResNet(Encoder):
 
   @nn.nowrap
   def _basic(self, x, train, name, width, stride):
-    y = nn.relu(self._conv(x, train, f'{name}_1', width, 3, stride))
+    y = self._conv_relu(x, train, f'{name}_1', width, 3, stride)
     y = self._conv(y, train, f'{name}_2', width, 3)
     return self._shortcut(x, train, name, width, stride), y
 
@@ -82,9 +82,9 @@ class ResNet(Encoder):
       in_first = self.origin == 'keras'
     first, second = (stride, 1) if in_first else (1, stride)
     features = 256 * width // self.width
-    y = nn.relu(self._conv(x, train, f'{name}_1', width, 1, first))
-    y = self._conv(y, train, f'{name}_2', width, 3, second, self.groups)
-    y = self._conv(nn.relu(y), train, f'{name}_3', features, 1)
+    y = self._conv_relu(x, train, f'{name}_1', width, 1, first)
+    y = self._conv_relu(y, train, f'{name}_2', width, 3, second, self.groups)
+    y = self._conv(y, train, f'{name}_3', features, 1)
     return self._shortcut(x, train, name, features, stride), y
 
   @nn.nowrap
@@ -94,7 +94,21 @@ class ResNet(Encoder):
     return self._conv(x, train, f'{name}_0', features, 1, stride)
 
   @nn.nowrap
-  def _conv(self, x, train, name, features, size, stride=1, groups=1):
+  def _conv_relu(self, x, train, name, *shape):
+    return self._conv(x, train, name, *shape, activation='relu')
+
+  @nn.nowrap
+  def _conv(
+    self,
+    x,
+    train,
+    name,
+    features,
+    size,
+    stride=1,
+    groups=1,
+    activation='none',
+  ):
     half = size // 2
     x = Conv(
       features,
@@ -105,7 +119,12 @@ class ResNet(Encoder):
       bias=self.origin == 'keras',
       name=f'{name}_conv',
     )(x)
-    norm = BatchNorm(self.origin, EPSILON[self.origin], name=f'{name}_bn')
+    norm = BatchNorm(
+      self.origin,
+      EPSILON[self.origin],
+      activation=activation,
+      name=f'{name}_bn',
+    )
     return norm(x, train)
 
 
