@@ -56,6 +56,7 @@ ELEMENTWISE = {
   'div',
   'eq',
   'exp',
+  'gt',
   'integer_pow',
   'log1p',
   'logistic',
