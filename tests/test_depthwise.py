@@ -137,6 +137,26 @@ def test_no_map_is_transposed():
   assert set(layouts) == {'3,2,1,0'}
 
 
+@pytest.mark.parametrize('size, loops', [(3, 1), (5, 2)])
+def test_rows_of_a_kernel_share_a_loop(size, loops):
+  """Its gradient reads each map once for up to three columns of the kernel."""
+  x = jax.ShapeDtypeStruct((4, 16, 16, 32), jnp.float32)
+  kernel = jax.ShapeDtypeStruct((size, size, 1, 32), jnp.float32)
+
+  def gradient(x, kernel, dy):
+    _, back = jax.vjp(partial(layers.depthwise_conv, x), kernel)
+    return back(dy)[0]
+
+  with use_form('cpu'):
+    program = jax.jit(gradient, compiler_options=compiler_options())
+    text = program.lower(x, kernel, x).compile().as_text()
+  # Loops that make several arrays, each of eight rows added up.
+  made = re.findall(r'= \((f32\[.*)\) fusion\(', text)
+  assert len(made) == loops
+  for arrays in made:
+    assert f'f32[4,2,16,{size},32]' in arrays
+
+
 def test_sums_bfloat16_in_float32():
   # 1 + 24 * 2**-8 is 1.09375; bfloat16 drops each 2**-8 when added to 1.
   kernel = jnp.full((5, 5, 1, 1), 2.0**-8).at[0, 0].set(1.0)

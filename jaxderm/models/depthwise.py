@@ -10,9 +10,10 @@ the next image, is masked.
 
 - forward: taps times one number per channel, added;
 - gradient of the image: the same form on the flipped kernel;
-- gradient of the kernel: taps times the gradient, summed over up to eight parts
-  of the rows, up to three taps in one loop. What is left is reduced by products
-  of matrices. Barriers keep XLA from fusing all of it into one slow reduction
+- gradient of the kernel: taps times the gradient, up to eight rows added up at
+  a time. All rows of the kernel and up to three of its columns are made in one
+  loop, which reads both maps once. What is left is reduced by products of
+  matrices. Barriers keep XLA from fusing all of it into one slow reduction
   (`forms.compiler_options`).
 
 Sums are in float32 whatever the inputs are.
@@ -36,7 +37,7 @@ from jaxderm.models.padding import Padding, explicit
 
 Array = jax.Array
 Pair = tuple[int, int]
-_TAPS = 3  # of the kernel's gradient, in one loop
+_COLUMNS = 3  # of the kernel's gradient, in one loop
 
 
 class _Window(NamedTuple):
@@ -129,66 +130,64 @@ _shifted.defvjp(_forward, _backward)
 # Many taps: traced once for all layers of a shape.
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _sum_of_taps(x: Array, kernel: Array, window: _Window, size: Pair) -> Array:
+  inside = _inside(window, 0, size[0], x.shape[1])
   total = jnp.zeros((), jnp.float32)
   for a, weights in enumerate(kernel.astype(jnp.float32)):
-    taps = _row_of_taps(x, a, window, size)
-    row = sum(tap * weights[b, 0] for b, tap in enumerate(taps))
-    total = total + _inside(row, 1, a, window, x.shape[1])
+    taps = _taps(x, range(a, a + 1), window, size)
+    row = sum(tap[:, :, :, 0] * weights[b, 0] for b, tap in enumerate(taps))
+    total = total + _masked(row, inside[:, a], (1,))
   return total.astype(x.dtype)
 
 
-def _row_of_taps(x: Array, a: int, window: _Window, size: Pair) -> list[Array]:
-  """What each tap of row a of the kernel reads.
+def _taps(x: Array, rows: range, window: _Window, size: Pair) -> list[Array]:
+  """What the taps in some rows of a kernel read.
 
   Returns:
-    l times [B, *size, C] in float32: zero beyond the left and right border of
-    an image, anything beyond the upper and lower.
+    l times [B, *size, len(rows), C] in float32: zero beyond the left and right
+    border of an image, anything beyond the upper and lower.
   """
   batch, height, width, channels = x.shape
   # One line of all pixels: were it one for each image, XLA would have the images
   # of a pixel side by side, and copy. But devices share images out.
   lines = batch if jax.device_count() > 1 else 1
   pixels = x.reshape(lines, -1, channels)
-  shape = batch // lines, *size, 1
-  images, rows, columns = (
-    lax.broadcasted_iota(jnp.int32, shape, axis) for axis in range(3)
+  shape = batch // lines, *size, len(rows), 1
+  images, i, j, a = (
+    lax.broadcasted_iota(jnp.int32, shape, axis) for axis in range(4)
   )
-  first = images * (height * width)
-  first += (rows * width + columns) * window.stride
-  down = a - window.near[0]
+  down = i * window.stride + (a + (rows.start - window.near[0]))
+  first = images * (height * width) + down * width + j * window.stride
+  inside = _inside(window, 1, size[1], width)
 
   def tap(b: int) -> Array:
-    right = b - window.near[1]
     dimensions = lax.GatherDimensionNumbers(
-      offset_dims=(0, 4), collapsed_slice_dims=(1,), start_index_map=(1,)
+      offset_dims=(0, 5), collapsed_slice_dims=(1,), start_index_map=(1,)
     )
-    index = first + (down * width + right)
+    index = first + (b - window.near[1])
     part = (lines, 1, channels)
     part = lax.gather(pixels, index, dimensions, part, mode='clip')
-    part = part.reshape(batch, *size, channels).astype(jnp.float32)
-    return _inside(part, 2, b, window, width)
+    part = part.reshape(batch, *size, len(rows), channels)
+    return _masked(part.astype(jnp.float32), inside[:, b], (2,))
 
   return [tap(b) for b in range(window.size[1])]
 
 
-def _inside(
-  x: Array, axis: int, tap: int, window: _Window, count: int
-) -> Array:
-  """`x`, but zero where a row (axis 1) or column (2) of taps reads none.
+def _inside(window: _Window, axis: int, outputs: int, count: int) -> np.ndarray:
+  """Which taps read a row (axis 0) or column (1) of the `count` there are.
 
-  Args:
-    x: [B, H, W, C], as many rows and columns as the output.
-    axis: 1 or 2.
-    tap: row or column of the kernel.
-    window: of the kernel.
-    count: rows or columns of the image that is read.
+  Returns:
+    [outputs, k or l], bool.
   """
-  read = np.arange(x.shape[axis]) * window.stride
-  read += tap - window.near[axis - 1]
-  inside = (read >= 0) & (read < count)
+  read = np.arange(outputs)[:, None] * window.stride
+  read = read + np.arange(window.size[axis]) - window.near[axis]
+  return (read >= 0) & (read < count)
+
+
+def _masked(x: Array, inside: np.ndarray, axes: Sequence[int]) -> Array:
+  """`x`, but zero where `inside`, which has these of its axes, is not."""
   if inside.all():
     return x
-  inside = lax.broadcast_in_dim(inside, x.shape, (axis,))
+  inside = lax.broadcast_in_dim(inside, x.shape, axes)
   return lax.select(inside, x, jnp.zeros_like(x))
 
 
@@ -216,6 +215,9 @@ def _image_gradient(
   if stride == 1:
     return phase(0, 0)
   phases = [[phase(p, q) for q in range(stride)] for p in range(stride)]
+  if kernel.size > 9 * kernel.shape[-1]:
+    # XLA would choose among four long sums for each pixel.
+    phases = lax.optimization_barrier(phases)
   dx = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
   dx = dx.reshape(len(dy), *(n * stride for n in part_size), dy.shape[-1])
   return dx[:, : size[0], : size[1]]
@@ -228,20 +230,22 @@ def _kernel_gradient(x: Array, dy: Array, window: _Window) -> Array:
   more = -dy.shape[1] % parts  # rows of zeros, to fill the last part
   dy = jnp.pad(dy.astype(jnp.float32), ((0, 0), (0, more), (0, 0), (0, 0)))
   _, height, width, channels = dy.shape
+  k, columns = window.size
 
-  def row(a: int) -> list[Array]:
-    inside = _inside(dy, 1, a, window, x.shape[1])
-    taps = _row_of_taps(x, a, window, (height, width))
-    taps = [tap * inside for tap in taps]
-    groups = np.array_split(np.arange(len(taps)), -(-len(taps) // _TAPS))
-    return [
-      one
-      for group in groups
-      for one in sums.in_one_loop([taps[b] for b in group], parts)
-    ]
-
-  taps = [one for a in range(window.size[0]) for one in row(a)]
-  return sums.of_pixels(taps).reshape(*window.size, 1, channels)
+  # All rows of the kernel in one loop, which reads each map once.
+  shape = (*dy.shape[:3], k, channels)
+  dy = lax.broadcast_in_dim(dy, shape, (0, 1, 2, 4))
+  dy = _masked(dy, _inside(window, 0, height, x.shape[1]), (1, 3))
+  taps = [tap * dy for tap in _taps(x, range(k), window, (height, width))]
+  # Rows that are added up lie side by side: their taps share rows of `x`.
+  shape = len(x), height // parts, parts, width, k, channels
+  taps = [tap.reshape(shape) for tap in taps]
+  totals = []
+  for group in np.array_split(np.arange(columns), -(-columns // _COLUMNS)):
+    totals += sums.in_one_loop([taps[b] for b in group], 2)
+  totals = [x.reshape(*x.shape[:3], k * channels) for x in totals]
+  dkernel = sums.of_pixels(totals).reshape(columns, k, 1, channels)
+  return dkernel.swapaxes(0, 1)
 
 
 def _parts(rows: int) -> int:

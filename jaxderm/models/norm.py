@@ -113,7 +113,9 @@ def _sums(maps: Sequence[Array], form: str) -> Sequence[Array]:
   if _is_large(x, form):
     parts = max(n for n in range(1, sums.PARTS + 1) if x.shape[1] % n == 0)
     if 2 * parts >= sums.PARTS:
-      return sums.of_pixels(sums.in_one_loop(maps, parts))
+      b, h, w, c = x.shape
+      maps = [x.reshape(b, parts, h // parts, w, c) for x in maps]
+      return sums.of_pixels(sums.in_one_loop(maps, 1))
   if form == 'cpu' and rows <= _ROWS and x.size <= _SIZE:
     ones = jnp.ones((1, rows), x.dtype)
     return [(ones @ x.reshape(rows, -1))[0] for x in maps]

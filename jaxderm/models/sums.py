@@ -16,22 +16,21 @@ Array = jax.Array
 PARTS = 8
 
 
-def in_one_loop(maps: Sequence[Array], parts: int) -> list[Array]:
-  """Adds up parts of the rows; of several maps in one loop over all.
+def in_one_loop(maps: Sequence[Array], axis: int) -> list[Array]:
+  """Adds up along an axis of at most eight; of several maps in one loop over all.
 
   Args:
-    maps: [B, H, W, C], float32; three at most.
-    parts: Divides H; eight at most.
+    maps: of one shape, float32; three at most.
+    axis: not the last.
 
   Returns:
-    [B, H / parts, W, C] of each.
+    Each without that axis.
   """
-  b, h, w, c = maps[0].shape
   return lax.reduce(
-    tuple(x.reshape(b, parts, h // parts, w, c) for x in maps),
+    tuple(maps),
     (jnp.zeros((), jnp.float32),) * len(maps),
     lambda totals, more: [a + b for a, b in zip(totals, more, strict=True)],
-    (1,),
+    (axis,),
   )
 
 
