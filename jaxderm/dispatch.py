@@ -8,7 +8,6 @@ device idle, it is the steps of all members (`vmap`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import grain
 import jax
@@ -17,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxderm import sharding
+from jaxderm import sharding, traces
 from jaxderm.data import resident
 from jaxderm.models import forms
 from jaxderm.step import TrainState, Update
@@ -143,13 +142,6 @@ def make_program(update: Update, mesh: Mesh) -> Callable:
       return state, jax.tree.map(lambda x: x[None], scalars)
     return jax.lax.scan(body, state, rows)
 
-  @partial(
-    jax.jit,
-    in_shardings=(everywhere, everywhere, rows_sharding(mesh)),
-    out_shardings=everywhere,
-    donate_argnums=0,
-    compiler_options=forms.compiler_options(),
-  )
   def program(states, columns, rows):
     if len(states) == 1:  # no axis of one, which would make other convolutions
       state, scalars = steps(states[0], columns, rows[0])
@@ -158,7 +150,13 @@ def make_program(update: Update, mesh: Mesh) -> Callable:
     stacked, scalars = jax.vmap(steps, (0, None, 0))(stacked, columns, rows)
     return _apart(stacked, len(states)), scalars
 
-  return program
+  return jax.jit(
+    traces.recalled_step(program),
+    in_shardings=(everywhere, everywhere, rows_sharding(mesh)),
+    out_shardings=everywhere,
+    donate_argnums=0,
+    compiler_options=forms.compiler_options(),
+  )
 
 
 def rows_sharding(mesh: Mesh) -> NamedSharding:

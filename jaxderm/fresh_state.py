@@ -19,7 +19,7 @@ import optax
 from jax import stages
 from jax.sharding import Mesh
 
-from jaxderm import draws, sharding, vectors
+from jaxderm import draws, sharding, traces, vectors
 from jaxderm.models import forms
 from jaxderm.step import TrainState
 from jaxderm.task import Batch, Task
@@ -77,6 +77,15 @@ def plan(
       variables = network.init(init_key, *inputs, False)
     for collection, parts in (start or {}).items():
       variables[collection] = {**variables[collection], **parts}
+    return variables, key
+
+  def drawn(key, start):
+    program, shapes = jax.make_jaxpr(init, return_shape=True)(key, start)
+    made = draws.together(program)(*jax.tree.leaves((key, start)))
+    return jax.tree.unflatten(jax.tree.structure(shapes), made)
+
+  def fresh(key, start):
+    variables, key = traces.recalled(drawn)(key, start)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=variables['params'],
@@ -89,20 +98,11 @@ def plan(
 
   # An argument, so that every seed finds the same program in the cache.
   given = np.asarray(jax.random.key_data(jax.random.key(seed))), start
-  program, shapes = jax.make_jaxpr(init, return_shape=True)(*given)
   everywhere = sharding.replicated(mesh)
-  results = jax.jit(
-    draws.together(program),
-    out_shardings=everywhere,
-    compiler_options=_QUICK,
-  )
-
-  def make():
-    made = results(*jax.tree.leaves(given))
-    return jax.tree.unflatten(jax.tree.structure(shapes), made)
-
+  program = jax.jit(fresh, out_shardings=everywhere, compiler_options=_QUICK)
+  shapes = jax.eval_shape(program, *given)
   placed = jax.tree.map(lambda x: x.update(sharding=everywhere), shapes)
-  return Plan(placed, make)
+  return Plan(placed, lambda: program(*given))
 
 
 def make_beside(

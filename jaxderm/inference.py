@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxderm import folding, sharding
+from jaxderm import folding, sharding, traces
 from jaxderm.models import forms
 from jaxderm.optim import choose
 from jaxderm.step import Prepare, cast
@@ -71,11 +71,6 @@ def make_predict(
   """
   pairs = check_views(views)
 
-  @partial(
-    jax.jit,
-    out_shardings=sharding.by_row(mesh),
-    compiler_options=forms.compiler_options(),
-  )
   def predict(member, batch):
     batch = prepare(batch, None)
     member = _narrow(member, precision)
@@ -89,7 +84,11 @@ def make_predict(
       total += back(probability) if probability.ndim == 4 else probability
     return total / len(pairs)
 
-  return predict
+  return jax.jit(
+    traces.recalled(predict),
+    out_shardings=sharding.by_row(mesh),
+    compiler_options=forms.compiler_options(),
+  )
 
 
 def fold(

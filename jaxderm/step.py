@@ -1,7 +1,6 @@
 """Train and evaluation steps: pure functions, jitted over a mesh."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxderm import sharding, vectors
+from jaxderm import sharding, traces, vectors
 from jaxderm.models import forms
 from jaxderm.remat import rematerialised
 from jaxderm.task import Batch, Task
@@ -184,7 +183,7 @@ def jit_update(update: Update, mesh: Mesh) -> Update:
   """The program of one step; the state is donated."""
   everywhere, rows = sharding.replicated(mesh), sharding.by_row(mesh)
   return jax.jit(
-    update,
+    traces.recalled_step(update),
     in_shardings=(everywhere, rows),
     out_shardings=(everywhere, everywhere),
     donate_argnums=0,
@@ -228,11 +227,7 @@ def make_eval_step(
   precision: str = 'float32',
 ) -> Callable[[Any, Any, Batch], dict[str, Array]]:
   """`step(params, batch_stats, batch) -> columns [B]`, with each image's loss."""
-  rows = sharding.by_row(mesh)
 
-  @partial(
-    jax.jit, out_shardings=rows, compiler_options=forms.compiler_options()
-  )
   def step(params, batch_stats, batch):
     batch = prepare(batch, None)
     inputs = cast([batch[name] for name in task.inputs], precision)
@@ -241,4 +236,8 @@ def make_eval_step(
     columns = task.rows(task.probabilities(logits), batch)
     return columns | {'loss': task.loss(logits, batch)}
 
-  return step
+  return jax.jit(
+    traces.recalled(step),
+    out_shardings=sharding.by_row(mesh),
+    compiler_options=forms.compiler_options(),
+  )
