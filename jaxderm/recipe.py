@@ -57,8 +57,9 @@ def default() -> ConfigDict:
     # its publisher's share, which for MobileNetV2 outlasts a short run.
     norm_momentum=config_dict.placeholder(float),
     # Whether the gradient makes activations anew instead of keeping them: less
-    # memory for more time (remat.py). But for rounding, the same is learned.
-    remat=False,
+    # memory, mostly for more time; None is on a CPU where they are many
+    # (remat.py). But for rounding, the same is learned.
+    remat=config_dict.placeholder(bool),
   )
   config.loss = dict(name='bce_dice')  # and the constants it takes
 

@@ -25,11 +25,30 @@ from jaxderm.models.layers import (
   SeparableConv,
 )
 
-KEPT = 'convolution'
+KEPT, NORMALISED = 'convolution', 'normalised'
 CONVOLUTIONS = (Conv, ConvTranspose, DepthwiseConv, SeparableConv)
+# Bytes of what convolutions and normalisations make, beyond which a CPU makes
+# activations anew unless it is told. It costs ResNet50 and DenseNet121 no time
+# (docs/benchmarks.md), and MobileNets and U-Nets, whose steps are below it, 5
+# to 25%.
+_PLENTY = 5 * 2**29
 
 
-def rematerialised(function: Callable, segments: int | None = None) -> Callable:
+def limit(remat: bool | None) -> float:
+  """Bytes of maps beyond which they are made anew.
+
+  Args:
+    remat: The config's `model.remat`: always, never, or by itself (None), which
+      is never on an accelerator.
+  """
+  if remat is None:
+    return _PLENTY if jax.default_backend() == 'cpu' else math.inf
+  return 0 if remat else math.inf
+
+
+def rematerialised(
+  function: Callable, segments: int | None = None, above: float = 0
+) -> Callable:
   """The same function, whose gradient keeps the outputs of convolutions only.
 
   The function's program is cut into segments, one after the other. As one
@@ -40,15 +59,19 @@ def rematerialised(function: Callable, segments: int | None = None) -> Callable:
     function: Applies a network; of arrays in trees.
     segments: How many; None takes the root of the number of convolutions, so
       that a segment holds about as many maps as there are between segments.
+    above: Bytes of maps up to which all is kept.
   """
 
   def applied(*args: Any) -> Any:
-    with nn.intercept_methods(_name_convolutions):
+    with nn.intercept_methods(_name_maps):
       return function(*args)
 
   def run(*args: Any) -> Any:
     closed, shape = jax.make_jaxpr(applied, return_shape=True)(*args)
     program = closed.jaxpr
+    if _bytes(program) <= above:
+      made = core.jaxpr_as_fun(closed)(*jax.tree.leaves(args))
+      return jax.tree.unflatten(jax.tree.structure(shape), made)
     known = dict(
       zip(
         [*program.constvars, *program.invars],
@@ -71,10 +94,23 @@ def rematerialised(function: Callable, segments: int | None = None) -> Callable:
   return run
 
 
-def _name_convolutions(following, args, kwargs, context):
+def _name_maps(following, args, kwargs, context):
   y = following(*args, **kwargs)
-  made = isinstance(context.module, CONVOLUTIONS)
-  return checkpoint_name(y, KEPT) if made else y
+  if isinstance(context.module, CONVOLUTIONS):
+    return checkpoint_name(y, KEPT)
+  if isinstance(context.module, nn.BatchNorm):
+    return checkpoint_name(y, NORMALISED)
+  return y
+
+
+def _bytes(program: core.Jaxpr) -> int:
+  """Of the maps that were named."""
+  return sum(
+    v.aval.size * v.aval.dtype.itemsize
+    for e in program.eqns
+    if e.params.get('name') in (KEPT, NORMALISED)
+    for v in e.outvars
+  )
 
 
 def _segments(program: core.Jaxpr, count: int | None) -> Iterator[core.Jaxpr]:

@@ -1,5 +1,6 @@
 """Train and evaluation steps: pure functions, jitted over a mesh."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxderm import sharding, traces, vectors
 from jaxderm.models import forms
-from jaxderm.remat import rematerialised
+from jaxderm.remat import limit, rematerialised
 from jaxderm.task import Batch, Task
 
 Array = jax.Array
@@ -74,7 +75,7 @@ def _mean(losses: Array, valid: Array) -> Array:
 
 
 def make_gradient(
-  network: nn.Module, task: Task, precision: str, remat: bool = False
+  network: nn.Module, task: Task, precision: str, remat: bool | None = False
 ) -> Callable:
   """(params, batch_stats, batch, key) to ((loss, batch_stats), gradient)."""
 
@@ -82,8 +83,9 @@ def make_gradient(
     how = {'mutable': ['batch_stats'], 'rngs': {'dropout': key}}
     return network.apply(variables, *inputs, True, **how)
 
-  if remat:
-    apply = rematerialised(apply)
+  above = limit(remat)
+  if above < math.inf:
+    apply = rematerialised(apply, above=above)
 
   def loss_fn(params, batch_stats, batch, key):
     inputs = cast([batch[name] for name in task.inputs], precision)
@@ -135,7 +137,7 @@ def make_update(
   *,
   accumulate: int = 1,
   precision: str = 'float32',
-  remat: bool = False,
+  remat: bool | None = False,
 ) -> Update:
   """`update(state, batch) -> (state, scalars)`, as yet without a program.
 
@@ -148,7 +150,8 @@ def make_update(
     accumulate: Parts that the batch is cut into to save memory.
     precision: 'float32' or 'bfloat16', of the network's computation;
       parameters, statistics and the loss are float32 always.
-    remat: Whether to save memory at the cost of time (`remat`).
+    remat: Whether to save memory at the cost of time; None where it costs none
+      (`remat.limit`).
   """
   gradient = make_gradient(network, task, precision, remat)
   gradient = _accumulated(gradient, accumulate)
@@ -200,7 +203,7 @@ def make_train_step(
   *,
   accumulate: int = 1,
   precision: str = 'float32',
-  remat: bool = False,
+  remat: bool | None = False,
 ) -> Update:
   """`step(state, batch) -> (state, scalars)` over a mesh; the state is donated.
 

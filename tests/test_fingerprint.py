@@ -198,7 +198,7 @@ def patched_norm(self, x, train=False):
     (forms, '_form', contextvars.ContextVar('form', default='lax')),
     (mask_losses, '_PIXELS', (1, 2)),
   ],
-  ids=lambda v: getattr(v, '__name__', str(v)),
+  ids=lambda v: v if isinstance(v, str) else getattr(v, '__name__', ''),
 )
 def test_what_a_step_reaches_counts(monkeypatch, owner, name, value):
   if not hasattr(owner, name):

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import flax.linen as nn
 import jax
@@ -84,7 +85,7 @@ def program(network, side=SIDE):
   variables = jax.eval_shape(network.init, jax.random.key(0), image)
 
   def apply(variables, image):
-    with nn.intercept_methods(remat._name_convolutions):
+    with nn.intercept_methods(remat._name_maps):
       rngs = {'dropout': jax.random.key(0)}
       return network.apply(
         variables, image, True, mutable=['batch_stats'], rngs=rngs
@@ -139,3 +140,40 @@ def test_it_takes_less_memory():
   plain, less = (memory(network, remat, 32) for remat in (False, True))
   print(f'{plain / 2**20:.1f} MiB, with remat {less / 2**20:.1f} MiB')
   assert less < 0.75 * plain
+
+
+@pytest.mark.parametrize(
+  'wanted, platform, expected',
+  [
+    (True, 'cpu', 0),
+    (False, 'cpu', math.inf),
+    (None, 'cpu', 2.5 * 2**30),
+    (True, 'gpu', 0),
+    (None, 'gpu', math.inf),
+  ],
+)
+def test_when_they_are_made_anew(monkeypatch, wanted, platform, expected):
+  monkeypatch.setattr(jax, 'default_backend', lambda: platform)
+  assert remat.limit(wanted) == expected
+
+
+def made_anew(remat):
+  """Segments in the program of a gradient."""
+  batch = make_batch()
+  variables = draw(Net(), batch['image'])
+  gradient = step.make_gradient(Net(), segmentation(), 'float32', remat)
+  program = jax.make_jaxpr(gradient)(
+    variables['params'], variables['batch_stats'], batch, jax.random.key(0)
+  )
+  return len(re.findall('= (remat|checkpoint)', str(program)))
+
+
+def test_by_itself_where_there_are_many(monkeypatch):
+  # Of four images: convolved and normalised at full size, the logits there;
+  # at half of it two convolutions, each normalised.
+  numbers = SIDE**2 * (8 + 8 + 1) + (SIDE // 2) ** 2 * 2 * (8 + 8)
+  kept = 4 * numbers * 4
+  monkeypatch.setattr(remat, '_PLENTY', kept)
+  assert made_anew(None) == made_anew(False) == 0
+  monkeypatch.setattr(remat, '_PLENTY', kept - 1)
+  assert made_anew(None) == made_anew(True) == 2

@@ -58,6 +58,7 @@ class Ours:
       self.tx,
       self.prepare,
       precision=self.precision,
+      remat=None,
     )
 
   def predict_step(self):
