@@ -14,9 +14,8 @@ import dataclasses
 import enum
 import functools
 import hashlib
-import importlib.metadata
+import importlib
 import inspect
-import pathlib
 import platform
 import sys
 import types
@@ -28,6 +27,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
+
+from jaxderm.provenance import NoVersionError, file_of, is_own, source, version
 
 # Of a class: what its other entries say as well, or what differs by chance.
 _NOT_BEHAVIOUR = {
@@ -91,9 +92,12 @@ def digest(*things: Any) -> str:
     NoDigestError: It holds something whose behaviour is not known.
   """
   walk = _Walk()
-  for thing in things:
-    walk.tell(thing)
-  walk.finish()
+  try:
+    for thing in things:
+      walk.tell(thing)
+    walk.finish()
+  except NoVersionError as error:
+    raise NoDigestError(str(error)) from error
   return walk.sha.hexdigest()
 
 
@@ -101,7 +105,7 @@ class _Walk:
   """Tells everything once; functions, classes and modules by their number."""
 
   def __init__(self):
-    self.sha = hashlib.sha256(platform.python_version().encode())
+    self.sha = hashlib.sha256(platform.pythonversion().encode())
     self.numbers: dict[int, int] = {}
     self.reached: set[tuple] = set()  # modules, each by the names it was asked
     self.kept = []  # no other object may get the number of one that was told
@@ -125,6 +129,7 @@ class _Walk:
     self.say(type(thing).__name__)
     if isinstance(thing, enum.Enum):
       self.say(type(thing).__qualname__, thing.name)
+      self.tell(thing.value)
     elif isinstance(thing, _PLAIN):
       self.say(repr(thing) if not isinstance(thing, bytes) else thing)
     elif isinstance(thing, (types.FunctionType, type)):
@@ -148,22 +153,22 @@ class _Walk:
   def _container(self, thing: Any) -> bool:
     """Whether it was one of things, or of numbers."""
     if isinstance(thing, (tuple, list, collections.deque)):
-      self._later(type(thing))
-      self._all(thing)
+      things = [type(thing), *thing]
     elif isinstance(thing, Mapping):
-      self._all(thing)
-      self._all(thing.values())
+      things = [type(thing), *thing, *thing.values()]
     elif isinstance(thing, (set, frozenset)):
-      self._all(sorted(thing, key=repr))
-    elif isinstance(thing, jax.core.Tracer):
-      return False
+      things = [type(thing), *sorted(thing, key=repr)]
     elif isinstance(thing, (np.ndarray, np.generic, jax.Array)):
       self._array(thing)
+      return True
     else:
       return False
+    self._all(things)
     return True
 
   def _array(self, array: Any) -> None:
+    if isinstance(array, jax.core.Tracer):
+      raise NoDigestError(f'{array} is not known before it is computed')
     self.say(array.dtype, array.shape)
     if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
       array = jax.random.key_data(array)
@@ -177,14 +182,14 @@ class _Walk:
         return True
     if dataclasses.is_dataclass(thing):
       self._dataclass(thing)
-    elif _is_global(thing) and not _is_own(thing.__module__):
+    elif _is_global(thing) and not is_own(thing.__module__):
       self._library(thing.__module__, thing.__qualname__)
     elif isinstance(thing, types.ModuleType):
       self._library(thing.__name__)
     elif isinstance(thing, _WRAPPED):
       given = vars(thing).items()
       self.tell({k: v for k, v in given if not k.startswith('_')})
-    elif hasattr(thing, '__wrapped__') and not _is_own(type(thing).__module__):
+    elif hasattr(thing, '__wrapped__') and not is_own(type(thing).__module__):
       # Of functools.cache, of jax.jit.
       self.tell(thing.__wrapped__)
     else:
@@ -192,6 +197,8 @@ class _Walk:
     return True
 
   def _dataclass(self, thing: Any) -> None:
+    if getattr(thing, 'scope', None) is not None:
+      raise NoDigestError(f'{type(thing)} has no digest: it has variables')
     self._later(type(thing))
     for field in dataclasses.fields(thing):
       # A network that nobody has bound yet has no parent.
@@ -200,7 +207,7 @@ class _Walk:
         self.tell(getattr(thing, field.name, None))
 
   def _library(self, module: str, *names: str) -> None:
-    self.say(module, _version(module.partition('.')[0]), *names)
+    self.say(module, version(module.partition('.')[0]), *names)
 
   def _function(self, function: types.FunctionType) -> None:
     module = function.__globals__.get('__name__', '')
@@ -210,29 +217,30 @@ class _Walk:
       _content(partial(getattr, cell, 'cell_contents')) for cell in closure
     ]
     self._all([cells, function.__defaults__, function.__kwdefaults__])
-    if not _is_own(module):
+    if not is_own(module):
       self._library(module, code.co_qualname, code.co_firstlineno)
       return
-    self.say(_source(function.__globals__.get('__file__')))
+    self.say(source(function.__globals__.get('__file__')))
+    self._all(vars(function).items())
     self._code(code)
     names = sorted(_names(code))
     for name in names:
       if name in function.__globals__:
         self.say(name)
         self._named(function.__globals__[name], names)
-      elif name not in builtins.__dict__ and _is_own(name):
+      elif name not in builtins.__dict__ and is_own(name):
         self._named(importlib.import_module(name), names)  # imported inside
 
   def _named(self, value: Any, names: list[str]) -> None:
     """What code that has these names may reach of a global."""
-    if not isinstance(value, types.ModuleType) or not _is_own(value.__name__):
+    if not isinstance(value, types.ModuleType) or not is_own(value.__name__):
       self.tell(value)
       return
     reached = (value.__name__, *names)
     if reached in self.reached:
       return
     self.reached.add(reached)
-    self.say(value.__name__, _source(getattr(value, '__file__', None)))
+    self.say(value.__name__, source(getattr(value, '__file__', None)))
     for name in names:
       if name in vars(value):
         self.say(name)
@@ -248,10 +256,10 @@ class _Walk:
         self.tell(constant)
 
   def _class(self, kind: type) -> None:
-    if not _is_own(kind.__module__):
+    if not is_own(kind.__module__):
       self._library(kind.__module__, kind.__qualname__)
       return
-    self.say(_source(_file(kind.__module__)))
+    self.say(source(file_of(kind.__module__)))
     self._all(kind.__bases__)
     for name in sorted(vars(kind)):
       value = vars(kind)[name]
@@ -295,53 +303,3 @@ def _is_typing(thing: Any) -> bool:
   return isinstance(
     thing, (types.GenericAlias, types.UnionType, typing.TypeVar)
   ) or type(thing).__module__ in ('typing', 'collections.abc')
-
-
-def _file(module: str) -> str | None:
-  return getattr(sys.modules.get(module), '__file__', None)
-
-
-@functools.cache
-def _is_own(module: str) -> bool:
-  """Whether it is this package, or a user's: no library, which has a version."""
-  root = module.partition('.')[0]
-  if root == __name__.partition('.')[0]:
-    return True
-  if root in sys.stdlib_module_names and root != '__main__':
-    return False
-  if root not in sys.modules:
-    return False
-  file = _file(root)
-  return not file or not {'site-packages', 'dist-packages'} & {
-    *pathlib.Path(file).parts
-  }
-
-
-@functools.cache
-def _version(root: str) -> str:
-  """Of a library; of Python's own it is Python's, which is told beforehand."""
-  if not root or root in sys.stdlib_module_names:
-    return ''
-  if root.startswith('namedtuple_'):  # where Python makes their methods
-    return ''
-  try:
-    return importlib.metadata.version(root)
-  except importlib.metadata.PackageNotFoundError:
-    told = getattr(sys.modules.get(root), '__version__', None)
-  if told is None:
-    raise NoDigestError(f'{root} is a library of no version')
-  return told
-
-
-def _source(file: str | None) -> bytes:
-  """Of a file as it is now: what decorators were told is in no code object."""
-  if not file or not pathlib.Path(file).is_file():
-    return b''
-  about = pathlib.Path(file).stat()
-  return _read(file, about.st_mtime_ns, about.st_size)
-
-
-@functools.lru_cache(4096)
-def _read(file: str, changed: int, size: int) -> bytes:
-  del changed, size  # of a file that was read before
-  return hashlib.sha256(pathlib.Path(file).read_bytes()).digest()

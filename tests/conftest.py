@@ -24,6 +24,14 @@ def real_data(name: str) -> Path:
   return path
 
 
+@pytest.fixture(scope='module', autouse=True)
+def traced_here():
+  """No file's tests find what another's have traced (`jaxderm.traces`)."""
+  import jax
+
+  jax.config.update('jax_compilation_cache_dir', None)
+
+
 @pytest.fixture(scope='session')
 def synthetic_dir(tmp_path_factory) -> Path:
   """A data_dir in which 24 drawn lesions of 64 pixels (seed 0) are built."""

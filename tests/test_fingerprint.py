@@ -1,5 +1,6 @@
 """A digest changes with whatever would change a program, and else does not."""
 
+import collections
 import contextvars
 import enum
 import functools
@@ -94,6 +95,12 @@ def test_what_a_function_reaches_counts(monkeypatch, owner, name, value):
   assert digest(uses_all) == before
 
 
+def test_an_attribute_counts(monkeypatch):
+  before = digest(uses_all)
+  monkeypatch.setattr(helper, 'factor', 2, raising=False)
+  assert digest(uses_all) != before
+
+
 def test_a_context_counts():
   before = digest(uses_all)
   token = MODE.set(5)
@@ -115,6 +122,7 @@ def test_a_context_counts():
     ({'a': 1, 'b': 2}, {'a': 2, 'b': 1}),
     ({1, 2}, {1, 3}),
     (Colour.RED, Colour.BLUE),
+    (collections.OrderedDict(a=1), {'a': 1}),
     (IMAGE, IMAGE.astype('f')),
     (IMAGE, IMAGE.reshape(2, 2)),
     (IMAGE, IMAGE + np.eye(4)[0]),
@@ -267,8 +275,28 @@ def test_what_is_not_known_has_none(thing):
 
 def test_a_traced_value_has_none():
   def traced(x):
-    with pytest.raises(fingerprint.NoDigestError):
+    with pytest.raises(fingerprint.NoDigestError, match='before it is'):
       digest(lambda y: x + y)
     return x
 
   jax.jit(traced)(1.0)
+
+
+def test_a_network_with_variables_has_none():
+  bound = Scaled().bind({'params': {'kernel': 1.0}})
+  with pytest.raises(fingerprint.NoDigestError, match='it has variables'):
+    digest(bound)
+
+
+def test_every_system_has_one_of_its_own():
+  """Else its programs would be traced by each process, and nobody would know."""
+  known = {}
+  for name in systems.SYSTEMS:
+    network = systems.build(name)
+    known.setdefault(digest(network, network.apply), []).append(name)
+  # Those of two papers may be the same network.
+  alike = [set(names) for names in known.values() if len(names) > 1]
+  print(alike)
+  for names in alike:
+    first, *others = (systems.build(name) for name in names)
+    assert all(first == other for other in others), names

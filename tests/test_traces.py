@@ -19,13 +19,17 @@ SEGMENTATION = task.segmentation({'name': 'bce_dice'})
 FACTOR = 2.0
 
 
+@pytest.fixture(autouse=True)
+def no_folder():
+  yield jax.config.update('jax_compilation_cache_dir', None)
+  jax.config.update('jax_compilation_cache_dir', None)
+
+
 @pytest.fixture
 def folder(tmp_path):
-  """Of compiled programs, which JAX is told of while a test runs."""
-  before = jax.config.jax_compilation_cache_dir
+  """Of traced programs, in that which JAX is told of."""
   jax.config.update('jax_compilation_cache_dir', str(tmp_path))
-  yield tmp_path / traces.FOLDER
-  jax.config.update('jax_compilation_cache_dir', before)
+  return tmp_path / traces.FOLDER
 
 
 def function(x, tree):
@@ -94,7 +98,6 @@ def test_a_file_that_was_harmed_is_not_used(folder, capsys, harm):
 
 
 def test_without_a_folder_it_is_traced_as_ever(capsys):
-  assert jax.config.jax_compilation_cache_dir is None
   assert [call(capsys)[1] for _ in range(2)] == [1, 1]
 
 
