@@ -105,7 +105,7 @@ class _Walk:
   """Tells everything once; functions, classes and modules by their number."""
 
   def __init__(self):
-    self.sha = hashlib.sha256(platform.pythonversion().encode())
+    self.sha = hashlib.sha256(platform.python_version().encode())
     self.numbers: dict[int, int] = {}
     self.reached: set[tuple] = set()  # modules, each by the names it was asked
     self.kept = []  # no other object may get the number of one that was told
