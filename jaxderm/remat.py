@@ -29,8 +29,7 @@ KEPT, NORMALISED = 'convolution', 'normalised'
 CONVOLUTIONS = (Conv, ConvTranspose, DepthwiseConv, SeparableConv)
 # Bytes of what convolutions and normalisations make, beyond which a CPU makes
 # activations anew unless it is told. It costs ResNet50 and DenseNet121 no time
-# (docs/benchmarks.md), and MobileNets and U-Nets, whose steps are below it, 5
-# to 25%.
+# (docs/benchmarks.md), and the others there, which are below it, up to a quarter.
 _PLENTY = 5 * 2**29
 
 
